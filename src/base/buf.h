@@ -1,0 +1,36 @@
+/*
+ * A growing byte buffer with a sticky error: once an append failed, all later ones do nothing, and
+ * the caller checks `failed` once. Never shrinks by itself; deinit gives the memory back.
+ */
+#ifndef TL_BASE_BUF_H
+#define TL_BASE_BUF_H
+
+#include "base/bytes.h"
+
+struct tl_buf {
+    uint8_t *p;
+    size_t n;   /* bytes in use */
+    size_t cap; /* bytes allocated */
+    bool failed;
+};
+
+void tl_buf_append(struct tl_buf *buf, struct tl_bytes bytes);
+void tl_buf_str(struct tl_buf *buf, const char *s);
+void tl_buf_byte(struct tl_buf *buf, uint8_t c);
+TL_PRINTF(2, 3) void tl_buf_printf(struct tl_buf *buf, const char *fmt, ...);
+
+/* Room for n more bytes behind the used ones; 0, or -ENOMEM (and `failed` is set). */
+TL_MUST_USE int tl_buf_reserve(struct tl_buf *buf, size_t n);
+
+/* Drop the first n <= buf->n bytes. */
+void tl_buf_consume(struct tl_buf *buf, size_t n);
+
+static inline struct tl_bytes tl_buf_bytes(const struct tl_buf *buf)
+{
+    return tl_bytes(buf->p, buf->n);
+}
+
+/* Free the memory and start anew, the error cleared. */
+void tl_buf_deinit(struct tl_buf *buf);
+
+#endif
