@@ -61,6 +61,9 @@ struct tl_broker_events {
 
 struct tl_broker_ops {
     const char *name; /* "memory", "redis" */
+    /* The messages originate here: a channel that nobody watches still has a log, and on_message
+     * comes for every published channel, subscribed or not. The link is always up. */
+    bool is_source;
     /* Requests for what is not up now are dropped: after on_link(up) the hub asks again. */
     void (*subscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
     void (*unsubscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);

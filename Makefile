@@ -1,0 +1,23 @@
+# What anyone must know; everything else is meson and ninja in build/ and the scripts of tools/.
+BUILD = build
+
+.PHONY: all run test quick soak check fuzz clean
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	tools/deps build
+	meson setup $(BUILD)
+
+run: all
+	$(BUILD)/tramline serve
+
+quick test soak fuzz:
+	tools/test $@
+
+check:
+	tools/check
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz

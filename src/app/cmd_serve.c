@@ -1,0 +1,318 @@
+/* `tramline serve`: from options to a running gateway, and its end. */
+#include "app/commands.h"
+#include "app/options.h"
+#include "base/alloc.h"
+#include "base/logger.h"
+#include "base/metrics.h"
+#include "broker/memory.h"
+#include "broker/redis.h"
+#include "gateway/gateway.h"
+#include "gateway/hub.h"
+#include "net/listener.h"
+#include "proto/url.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define FDS_SPARE 64 /* descriptors for the broker, the loops and refusals */
+
+static struct tl_gateway *running; /* for the signal handler; set before it is installed */
+
+static void on_signal(int signal_number)
+{
+    (void)signal_number;
+    tl_gateway_stop(running);
+}
+
+static void catch_signals(struct tl_gateway *gateway)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    running = gateway;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+/* Take all the descriptors that may be had; returns how many. */
+static uint64_t raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    if (limit.rlim_cur < limit.rlim_max) {
+        struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            limit = raised;
+    }
+    return limit.rlim_cur;
+}
+
+/* --- from options to the gateway's own config --- */
+
+struct serve {
+    struct tl_options options;
+    struct tl_config config;
+    struct tl_routes routes;
+    struct tl_pattern *patterns;
+    struct tl_bytes *origins, *allow, *rules;
+    struct tl_gateway *gateway;
+    uint64_t descriptors;
+    struct tl_url redis;
+    char broker_text[512];
+};
+
+static struct tl_bytes *bytes_of(const struct tl_strings *strings)
+{
+    struct tl_bytes *bytes = tl_alloc((strings->n + 1) * sizeof *bytes);
+    for (size_t i = 0; bytes && i < strings->n; i++)
+        bytes[i] = tl_bytes_str(strings->items[i]);
+    return bytes;
+}
+
+/* 'NAME GLOB [name]', checked by the options' table. */
+static struct tl_pattern pattern_of(const char *rule)
+{
+    struct tl_bytes words[3] = {{0}};
+    struct tl_bytes rest = tl_bytes_trim(tl_bytes_str(rule));
+    for (int i = 0; i < 3 && rest.n > 0; i++) {
+        size_t n = 0;
+        while (n < rest.n && rest.p[n] != ' ' && rest.p[n] != '\t')
+            n++;
+        words[i] = tl_bytes(rest.p, n);
+        rest = tl_bytes_trim(tl_bytes_skip(rest, n));
+    }
+    return (struct tl_pattern){words[0], words[1], words[2].n > 0};
+}
+
+static int read_patterns(struct serve *serve)
+{
+    const struct tl_strings *rules = &serve->options.patterns;
+    serve->patterns = tl_zalloc((rules->n + 1) * sizeof *serve->patterns);
+    if (!serve->patterns)
+        return -ENOMEM;
+    for (size_t i = 0; i < rules->n; i++) {
+        serve->patterns[i] = pattern_of(rules->items[i]);
+        for (size_t k = 0; k < i; k++) {
+            if (!tl_bytes_eq(serve->patterns[k].name, serve->patterns[i].name) &&
+                !tl_bytes_eq(serve->patterns[k].glob, serve->patterns[i].glob))
+                continue;
+            tl_command_say("serve", "--pattern: '%s' repeats the name or the glob of another one",
+                           rules->items[i]);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int read_routes(struct serve *serve)
+{
+    const char *error = "";
+    size_t at = 0;
+    int r = tl_routes_init(&serve->routes, serve->rules, serve->options.routes.n, &error, &at);
+    if (r == -EINVAL)
+        tl_command_say("serve", "--route: '%s': %s", serve->options.routes.items[at], error);
+    return r;
+}
+
+static uint32_t connections_max(const struct serve *serve)
+{
+    uint64_t fit = serve->descriptors > 2 * FDS_SPARE ? serve->descriptors - FDS_SPARE
+                                                      : serve->descriptors / 2;
+    uint64_t asked = serve->options.connections_max;
+    return (uint32_t)(asked > 0 && asked < fit ? asked : fit);
+}
+
+static int read_config(struct serve *serve)
+{
+    const struct tl_options *o = &serve->options;
+    serve->origins = bytes_of(&o->origins);
+    serve->allow = bytes_of(&o->allow);
+    serve->rules = bytes_of(&o->routes);
+    if (!serve->origins || !serve->allow || !serve->rules)
+        return -ENOMEM;
+    int r = read_patterns(serve);
+    if (r == 0)
+        r = read_routes(serve);
+    serve->config = (struct tl_config){
+        .log = {o->log_messages_max, o->log_bytes_max, o->log_age_ms},
+        .logs_bytes_max = o->logs_bytes_max,
+        .retired_bytes_max = o->retired_bytes_max,
+        .linger_ms = o->linger_ms,
+        .history_ttl_ms = o->history_ttl_ms,
+        .subscribe_timeout_ms = o->subscribe_timeout_ms,
+        .handshake_timeout_ms = o->handshake_timeout_ms,
+        .stall_timeout_ms = o->stall_timeout_ms,
+        .ping_ms = o->ping_ms,
+        .drain_ms = o->drain_ms,
+        .message_bytes_max = o->message_bytes_max,
+        .inbound_bytes_max = o->inbound_bytes_max,
+        .head_bytes_max = o->head_bytes_max,
+        .inbound_rate_max = (uint32_t)o->inbound_rate_max,
+        .connections_max = connections_max(serve),
+        .address_connections_max = (uint32_t)o->address_connections_max,
+        .channels_max = (uint32_t)o->channels_max,
+        .patterns = serve->patterns,
+        .patterns_n = o->patterns.n,
+        .origins = serve->origins,
+        .origins_n = o->origins.n,
+        .allow = serve->allow,
+        .allow_n = o->allow.n,
+        .token = tl_bytes_str(o->token),
+        .open = o->open,
+    };
+    return r;
+}
+
+/* --- putting it together --- */
+
+static int set_broker(struct serve *serve)
+{
+    struct tl_loop *loop = tl_gateway_loop(serve->gateway);
+    const struct tl_options *o = &serve->options;
+    const char *error = "";
+    struct tl_broker *broker;
+    if (o->redis[0] == 0) {
+        snprintf(serve->broker_text, sizeof serve->broker_text, "memory (embedded)");
+        broker = tl_memory_new(loop);
+    } else {
+        int r = tl_url_parse(tl_bytes_str(o->redis), &serve->redis, &error);
+        if (r < 0 || serve->redis.scheme == TL_URL_HTTP) {
+            tl_command_say("serve", "--redis: %s", r < 0 ? error : "not a redis:// URL");
+            return -EINVAL;
+        }
+        char url[400];
+        snprintf(serve->broker_text, sizeof serve->broker_text, "%s (connecting)",
+                 tl_url_text(&serve->redis, url, sizeof url));
+        broker = tl_redis_new(
+            loop, &(struct tl_redis_options){
+                      .host = serve->redis.host,
+                      .port = serve->redis.port,
+                      .unix_path = serve->redis.path[0] ? serve->redis.path : NULL,
+                      .user = serve->redis.user[0] ? serve->redis.user : NULL,
+                      .password = serve->redis.has_password ? serve->redis.password : NULL,
+                      .db = serve->redis.db,
+                      .max_message = o->message_bytes_max,
+                      .ping_ms = (uint32_t)o->redis_ping_ms,
+                      .dead_ms = (uint32_t)o->redis_dead_ms,
+                  });
+    }
+    if (!broker)
+        return -ENOMEM;
+    return tl_gateway_set_broker(serve->gateway, broker);
+}
+
+static int listen_on(struct serve *serve, const char *text, char *ret_url, size_t url_n)
+{
+    int fds[TL_WORKERS_MAX];
+    struct tl_address address;
+    const char *hint = "";
+    size_t n = serve->options.workers;
+    int r = tl_address_parse(tl_bytes_str(text), &address);
+    if (r == 0)
+        r = tl_listener_open_all(&address, fds, n, &hint);
+    if (r < 0) {
+        tl_command_say("serve", "cannot listen on %s: %s; %s", text, strerror(-r), hint);
+        return r;
+    }
+    int port = tl_listener_port(fds[0]);
+    tl_address_set_port(&address, (uint16_t)(port > 0 ? port : 0));
+    char printed[TL_ADDRESS_TEXT_N];
+    snprintf(ret_url, url_n, "http://%s", tl_address_text(&address, printed));
+    r = tl_gateway_listen(serve->gateway, fds, tl_address_is_loopback(&address));
+    if (r < 0)
+        tl_command_say("serve", "cannot accept on %s: %s", text, strerror(-r));
+    return r;
+}
+
+static int listen_all(struct serve *serve)
+{
+    const struct tl_strings *listen = &serve->options.listen;
+    if (listen->n > TL_LISTENERS_MAX) {
+        tl_command_say("serve", "--listen: at most %d addresses", TL_LISTENERS_MAX);
+        return -EINVAL;
+    }
+    char first[TL_ADDRESS_TEXT_N + 8] = "";
+    printf("tramline " TL_VERSION "\n");
+    for (size_t i = 0; i < listen->n; i++) {
+        char url[TL_ADDRESS_TEXT_N + 8];
+        int r = listen_on(serve, listen->items[i], url, sizeof url);
+        if (r < 0)
+            return r;
+        printf("  %-12s%s\n", i == 0 ? "listening" : "", url);
+        if (i == 0)
+            memcpy(first, url, sizeof first);
+    }
+    printf("  %-12s%s\n", "broker", serve->broker_text);
+    printf("  %-12s%s, %" PRIu64 " worker%s\n", "engine",
+           tl_loop_engine_name(tl_gateway_loop(serve->gateway)), serve->options.workers,
+           serve->options.workers == 1 ? "" : "s");
+    printf("  %-12s%" PRIu64 " (up to %" PRIu32 " connections)\n", "descriptors",
+           serve->descriptors, serve->config.connections_max);
+    printf("try  curl -N %s/sse/tram_5\n"
+           "and  curl -d '{\"hello\":1}' %s/pub/tram_5\n",
+           first, first);
+    fflush(stdout);
+    return 0;
+}
+
+static void end(struct serve *serve)
+{
+    tl_gateway_free(serve->gateway);
+    tl_routes_deinit(&serve->routes);
+    tl_free(serve->patterns);
+    tl_free(serve->origins);
+    tl_free(serve->allow);
+    tl_free(serve->rules);
+    tl_options_deinit(&serve->options);
+}
+
+static int run(struct serve *serve)
+{
+    tl_logger_level((enum tl_level)serve->options.log_level);
+    serve->descriptors = raise_descriptors();
+    int r = read_config(serve);
+    if (r == 0)
+        r = tl_gateway_new(&serve->gateway, &serve->config, &serve->routes,
+                           (unsigned)serve->options.workers, (enum tl_engine)serve->options.engine);
+    if (r == 0)
+        r = set_broker(serve);
+    if (r == -EINVAL)
+        return 2;
+    if (r == 0) {
+        catch_signals(serve->gateway);
+        r = listen_all(serve);
+        if (r < 0)
+            return 1;
+        r = tl_gateway_run(serve->gateway);
+    }
+    if (r < 0)
+        tl_command_say("serve", "cannot start: %s", strerror(-r));
+    return r < 0 ? 1 : 0;
+}
+
+int tl_cmd_serve(int argc, char **argv)
+{
+    struct serve serve = {0};
+    char error[512];
+    int r = tl_options_parse(&serve.options, argc, argv, environ, error, sizeof error);
+    int status = 2;
+    if (r == 1) {
+        struct tl_buf help = {0};
+        tl_options_help(&help);
+        fwrite(help.p, 1, help.n, stdout);
+        tl_buf_deinit(&help);
+        status = 0;
+    } else if (r < 0) {
+        tl_command_say("serve", "%s", error);
+    } else {
+        status = run(&serve);
+    }
+    end(&serve);
+    return status;
+}

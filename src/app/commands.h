@@ -1,0 +1,31 @@
+/*
+ * The subcommands of the program. Each takes the arguments behind its name and returns the exit
+ * status: 0, 1 for what went wrong outside, 2 for what the user should write differently.
+ */
+#ifndef TL_APP_COMMANDS_H
+#define TL_APP_COMMANDS_H
+
+#include "app/optparse.h"
+
+#define TL_DEFAULT_URL "http://127.0.0.1:8080"
+
+int tl_cmd_serve(int argc, char **argv);
+int tl_cmd_publish(int argc, char **argv);
+int tl_cmd_subscribe(int argc, char **argv);
+int tl_cmd_replay(int argc, char **argv);
+
+/*
+ * Parse the options of a command as tl_optparse() does; p->table, table_n and values are set.
+ * `usage` is what stands above the options in the help. Returns -1 to go on, or the exit status:
+ * help or an error was printed and the values are freed.
+ */
+TL_MUST_USE int tl_command_options(struct tl_optparse *p, const char *command, const char *usage,
+                                   int argc, char **argv);
+
+/* One line on standard error, "tramline COMMAND: ..."; control characters are replaced. */
+TL_PRINTF(2, 3) void tl_command_say(const char *command, const char *fmt, ...);
+
+/* Make SIGINT and SIGTERM set the flag that is returned, and ignore SIGPIPE. */
+const volatile int *tl_command_catch_signals(void);
+
+#endif

@@ -1,0 +1,242 @@
+#include "app/publisher.h"
+
+#include "app/http_client.h"
+#include "app/redis_dial.h"
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "proto/url.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+
+#define CONNECT_TIMEOUT_MS 5000
+#define ANSWER_MAX         4096
+
+struct tl_publisher {
+    struct tl_http_client *http; /* one of the two */
+    redisContext *redis;
+    bool redis_writing; /* hiredis holds bytes that are not sent */
+    unsigned status;
+    char answer[ANSWER_MAX + 1];
+    size_t answer_n;
+    struct tl_publisher_count count;
+    char error[320];
+};
+
+static void keep_error(struct tl_publisher *p, const char *what, const char *detail)
+{
+    if (*p->error)
+        return;
+    snprintf(p->error, sizeof p->error, "%s%s%.200s", what, *detail ? ": " : "", detail);
+}
+
+static void on_head(void *user, unsigned status)
+{
+    struct tl_publisher *p = user;
+    p->status = status;
+    p->answer_n = 0;
+}
+
+static void on_body(void *user, struct tl_bytes part)
+{
+    struct tl_publisher *p = user;
+    size_t n = ANSWER_MAX - p->answer_n;
+    if (part.n < n)
+        n = part.n;
+    memcpy(p->answer + p->answer_n, part.p, n);
+    p->answer_n += n;
+}
+
+/* {"receivers": n} or {"subscribers": n}. */
+static void count_receivers(struct tl_publisher *p)
+{
+    json_t *answer = json_loadb(p->answer, p->answer_n, 0, NULL);
+    json_t *receivers = json_object_get(answer, "receivers");
+    if (!receivers)
+        receivers = json_object_get(answer, "subscribers");
+    if (json_integer_value(receivers) > 0)
+        p->count.receivers += (uint64_t)json_integer_value(receivers);
+    json_decref(answer);
+}
+
+/* The body of a refusal is {error, hint}. */
+static void keep_refusal(struct tl_publisher *p)
+{
+    char what[80];
+    json_t *answer = json_loadb(p->answer, p->answer_n, 0, NULL);
+    const char *error = json_string_value(json_object_get(answer, "error"));
+    const char *hint = json_string_value(json_object_get(answer, "hint"));
+    char detail[256];
+    snprintf(detail, sizeof detail, "%s%s%s", error ? error : "", error && hint ? "; " : "",
+             hint ? hint : "");
+    snprintf(what, sizeof what, "refused with %u", p->status);
+    keep_error(p, what, detail);
+    json_decref(answer);
+}
+
+static void on_end(void *user)
+{
+    struct tl_publisher *p = user;
+    while (p->answer_n > 0 && strchr("\r\n", p->answer[p->answer_n - 1]))
+        p->answer_n--;
+    p->answer[p->answer_n] = 0;
+    p->count.answered++;
+    if (p->status / 100 == 2) {
+        count_receivers(p);
+        return;
+    }
+    p->count.refused++;
+    keep_refusal(p);
+}
+
+static const struct tl_http_events http_events = {on_head, on_body, on_end};
+
+static bool open_http(struct tl_publisher *p, const char *url, const char *token, char *error,
+                      size_t error_n)
+{
+    int rc = tl_http_client_new(&p->http, url, token, &http_events, p);
+    if (rc == -EINVAL) {
+        snprintf(error, error_n,
+                 "'%.120s' is no address; write http://host:port, redis://host:port or "
+                 "redis+unix:///path",
+                 strchr(url, '@') ? "..." : url);
+        return false;
+    }
+    if (rc < 0 || tl_http_client_connect(p->http, CONNECT_TIMEOUT_MS) == 0) {
+        snprintf(error, error_n, "out of memory");
+        return rc == 0;
+    }
+    snprintf(error, error_n, "cannot reach %s: %s; is `tramline serve` running there?",
+             tl_http_client_where(p->http), tl_http_client_error(p->http));
+    return false;
+}
+
+struct tl_publisher *tl_publisher_open(const char *url, const char *token, char *error,
+                                       size_t error_n)
+{
+    struct tl_publisher *p = tl_zalloc(sizeof *p);
+    if (!p) {
+        snprintf(error, error_n, "out of memory");
+        return NULL;
+    }
+    bool open = false;
+    if (tl_redis_is_url(url)) {
+        p->redis = tl_redis_dial(url, CONNECT_TIMEOUT_MS, error, error_n);
+        open = p->redis != NULL;
+    } else {
+        open = open_http(p, url, token, error, error_n);
+    }
+    if (open)
+        return p;
+    tl_publisher_close(p);
+    return NULL;
+}
+
+void tl_publisher_close(struct tl_publisher *p)
+{
+    if (!p)
+        return;
+    tl_http_client_free(p->http);
+    redisFree(p->redis);
+    tl_free(p);
+}
+
+static int send_http(struct tl_publisher *p, struct tl_bytes channel, struct tl_bytes payload)
+{
+    struct tl_buf target = {0};
+    tl_buf_str(&target, "/pub/");
+    tl_url_encode(&target, channel);
+    tl_buf_byte(&target, 0);
+    int rc = target.failed
+                 ? -ENOMEM
+                 : tl_http_client_request(p->http, "POST", (char *)target.p,
+                                          "Content-Type: application/octet-stream\r\n", payload);
+    tl_buf_deinit(&target);
+    return rc;
+}
+
+int tl_publisher_send(struct tl_publisher *p, struct tl_bytes channel, struct tl_bytes payload)
+{
+    const char *words[] = {"PUBLISH", (const char *)channel.p, (const char *)payload.p};
+    size_t sizes[] = {7, channel.n, payload.n};
+    int rc = 0;
+    if (p->http)
+        rc = send_http(p, channel, payload);
+    else if (redisAppendCommandArgv(p->redis, 3, words, sizes) != REDIS_OK)
+        rc = -ENOMEM;
+    p->redis_writing = true;
+    p->count.sent += rc == 0;
+    return rc;
+}
+
+static void take_reply(struct tl_publisher *p, const redisReply *reply)
+{
+    p->count.answered++;
+    if (reply->type == REDIS_REPLY_INTEGER) {
+        snprintf(p->answer, sizeof p->answer, "{\"receivers\":%lld}", reply->integer);
+        p->count.receivers += (uint64_t)reply->integer;
+        return;
+    }
+    p->count.refused++;
+    keep_error(p, "Redis refused", reply->str ? reply->str : "an answer of the wrong kind");
+}
+
+static int lost_redis(struct tl_publisher *p)
+{
+    keep_error(p, "the connection to Redis is lost", p->redis->errstr);
+    return -EPIPE;
+}
+
+static int pump_redis(struct tl_publisher *p, int timeout_ms)
+{
+    int done = !p->redis_writing;
+    if (!done && redisBufferWrite(p->redis, &done) != REDIS_OK)
+        return lost_redis(p);
+    p->redis_writing = !done;
+    struct pollfd waiting = {.fd = p->redis->fd, .events = POLLIN};
+    if (p->redis_writing)
+        waiting.events |= POLLOUT;
+    int ready = poll(&waiting, 1, timeout_ms);
+    if (ready < 0 && errno != EINTR)
+        return -errno;
+    if (ready <= 0 || !(waiting.revents & ~POLLOUT))
+        return 0;
+    if (redisBufferRead(p->redis) != REDIS_OK)
+        return lost_redis(p);
+    for (;;) {
+        void *reply = NULL;
+        if (redisGetReplyFromReader(p->redis, &reply) != REDIS_OK)
+            return lost_redis(p);
+        if (!reply)
+            return 0;
+        take_reply(p, reply);
+        freeReplyObject(reply);
+    }
+}
+
+int tl_publisher_pump(struct tl_publisher *p, int timeout_ms)
+{
+    if (p->redis)
+        return pump_redis(p, timeout_ms);
+    int rc = tl_http_client_wait(p->http, timeout_ms);
+    if (rc < 0)
+        keep_error(p, "the gateway's connection is lost", tl_http_client_error(p->http));
+    return rc;
+}
+
+const struct tl_publisher_count *tl_publisher_count(const struct tl_publisher *p)
+{
+    return &p->count;
+}
+
+const char *tl_publisher_answer(const struct tl_publisher *p)
+{
+    return p->answer;
+}
+
+const char *tl_publisher_error(const struct tl_publisher *p)
+{
+    return p->error;
+}

@@ -1,0 +1,49 @@
+/*
+ * Publishing for the terminal tools, over HTTP to a gateway or straight to Redis, one message or a
+ * pipelined stream of them. It counts answers and keeps the first error; how many may wait for an
+ * answer is the caller's choice. One thread.
+ */
+#ifndef TL_APP_PUBLISHER_H
+#define TL_APP_PUBLISHER_H
+
+#include "base/bytes.h"
+
+struct tl_publisher;
+
+struct tl_publisher_count {
+    uint64_t sent;
+    uint64_t answered; /* of them, refused ones included */
+    uint64_t refused;
+    uint64_t receivers; /* the sum of what the answers said */
+};
+
+/*
+ * Connect to http://host:port, redis://... or redis+unix://...; token: for HTTP, "" for none.
+ * Returns NULL with one line in error: what, and what to do. Owner: the caller, until
+ * tl_publisher_close().
+ */
+TL_MUST_USE struct tl_publisher *tl_publisher_open(const char *url, const char *token, char *error,
+                                                   size_t error_n);
+
+/* Takes NULL. */
+void tl_publisher_close(struct tl_publisher *p);
+
+/* Queue one message; the bytes are copied. channel: 1..255 bytes. 0 or -ENOMEM. */
+TL_MUST_USE int tl_publisher_send(struct tl_publisher *p, struct tl_bytes channel,
+                                  struct tl_bytes payload);
+
+/*
+ * Send and receive, waiting at most timeout_ms for something to do. 0, or -errno when the
+ * connection is lost: the messages without an answer may have been published or not.
+ */
+TL_MUST_USE int tl_publisher_pump(struct tl_publisher *p, int timeout_ms);
+
+const struct tl_publisher_count *tl_publisher_count(const struct tl_publisher *p);
+
+/* The newest whole answer, as text without a line end; cut at 4 KiB. */
+const char *tl_publisher_answer(const struct tl_publisher *p);
+
+/* Why the first message was refused, or why the connection was lost; "" if neither. */
+const char *tl_publisher_error(const struct tl_publisher *p);
+
+#endif

@@ -1,0 +1,150 @@
+#include "feed/lane.h"
+
+#include "proto/sse.h"
+#include "proto/ws.h"
+
+#include <assert.h>
+#include <errno.h>
+
+/* A segment and its struct fit 512 bytes at first; later ones hold 64 KiB. */
+#define SEGMENT_BYTES_MIN 320
+#define SEGMENT_BYTES_MAX 65536
+/* Entries for messages of about this size, header included; with smaller ones a segment is full
+ * before its bytes are. */
+#define ENTRY_BYTES 48
+
+void tl_lane_init(struct tl_lane *lane, enum tl_lane_kind kind)
+{
+    *lane = (struct tl_lane){.kind = kind, .next_cap = SEGMENT_BYTES_MIN};
+}
+
+void tl_lane_deinit(struct tl_lane *lane)
+{
+    struct tl_segment *seg;
+    while ((seg = tl_chain_pop(&lane->chain)))
+        tl_segment_retire(seg);
+    tl_chain_deinit(&lane->chain);
+    lane->on = false;
+}
+
+static size_t ws_payload_n(const struct tl_lane_item *item)
+{
+    return item->payload.n + (item->name_line ? item->name.n + 1 : 0);
+}
+
+static enum tl_ws_opcode ws_opcode(const struct tl_lane_item *item)
+{
+    return item->flags & TL_ENTRY_BINARY ? TL_WS_BINARY : TL_WS_TEXT;
+}
+
+static struct tl_sse_event sse_event(const struct tl_lane_item *item)
+{
+    return (struct tl_sse_event){
+        .id = item->position,
+        .event = item->name,
+        .payload = item->payload,
+        .payload_is_text = !(item->flags & TL_ENTRY_BINARY),
+    };
+}
+
+size_t tl_lane_encoded_size(const struct tl_lane *lane, const struct tl_lane_item *item)
+{
+    if (item->flags & TL_ENTRY_CONTROL)
+        return lane->kind == TL_LANE_SSE ? item->control.n : 0;
+    if (lane->kind == TL_LANE_WS)
+        return tl_ws_header_size(ws_payload_n(item)) + ws_payload_n(item);
+    struct tl_sse_event event = sse_event(item);
+    return tl_sse_event_size(&event);
+}
+
+static void ws_write(const struct tl_lane_item *item, uint8_t *out)
+{
+    out += tl_ws_header(out, ws_opcode(item), ws_payload_n(item));
+    if (item->name_line) {
+        memcpy(out, item->name.p, item->name.n);
+        out += item->name.n;
+        *out++ = '\n';
+    }
+    if (item->payload.n > 0)
+        memcpy(out, item->payload.p, item->payload.n);
+}
+
+static void encode(const struct tl_lane *lane, const struct tl_lane_item *item, uint8_t *out,
+                   size_t out_n)
+{
+    if (item->flags & TL_ENTRY_CONTROL) {
+        if (out_n > 0)
+            memcpy(out, item->control.p, item->control.n);
+        return;
+    }
+    if (lane->kind == TL_LANE_WS) {
+        ws_write(item, out);
+        return;
+    }
+    struct tl_sse_event event = sse_event(item);
+    tl_sse_event_write(&event, out);
+}
+
+int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struct tl_mark base,
+                    uint64_t now_ms)
+{
+    size_t n = tl_lane_encoded_size(lane, item);
+    struct tl_segment *last = tl_chain_last(&lane->chain);
+    if (last && tl_segment_fits(last, n, item->name.n))
+        return 0;
+    if (n + item->name.n > UINT32_MAX / 2)
+        return -EMSGSIZE;
+    uint32_t cap = lane->next_cap;
+    bool oversize = n + item->name.n > cap;
+    if (oversize && cap < SEGMENT_BYTES_MAX && n + item->name.n <= SEGMENT_BYTES_MAX / 2) {
+        while (cap < n + item->name.n)
+            cap *= 2;
+        oversize = false;
+    }
+    if (oversize)
+        cap = (uint32_t)(n + item->name.n);
+    base.off = lane->head_off;
+    struct tl_segment *seg = tl_segment_new(cap, oversize ? 1 : cap / ENTRY_BYTES, base, now_ms);
+    if (!seg)
+        return -ENOMEM;
+    if (tl_chain_push(&lane->chain, seg) < 0) {
+        tl_segment_unref(seg);
+        return -ENOMEM;
+    }
+    if (!oversize)
+        lane->next_cap = cap >= SEGMENT_BYTES_MAX / 2 ? SEGMENT_BYTES_MAX : cap * 2;
+    return 0;
+}
+
+void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint64_t now_ms)
+{
+    size_t n = tl_lane_encoded_size(lane, item);
+    /* Only the WebSocket lane is ever decoded again, so only it keeps names. */
+    struct tl_bytes name = lane->kind == TL_LANE_WS ? item->name : tl_bytes(NULL, 0);
+    uint8_t *at = tl_segment_add(tl_chain_last(&lane->chain), n, name, item->flags, now_ms);
+    encode(lane, item, at, n);
+    lane->head_off += n;
+}
+
+void tl_lane_trim(struct tl_lane *lane, struct tl_mark tail)
+{
+    assert(tail.off <= lane->head_off && tail.off >= lane->tail_off);
+    lane->tail_off = tail.off;
+    while (lane->chain.n > 1 && tl_chain_at(&lane->chain, 1)->base.idx <= tail.idx)
+        tl_segment_retire(tl_chain_pop(&lane->chain));
+}
+
+void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,
+                       struct tl_lane_item *ret_item)
+{
+    const struct tl_entry *entry = &seg->entries[i];
+    *ret_item = (struct tl_lane_item){.flags = entry->flags, .name_line = name_line};
+    if (entry->flags & TL_ENTRY_CONTROL)
+        return;
+    const uint8_t *frame = seg->bytes + tl_segment_start(seg, i);
+    size_t skip = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10; /* RFC 6455 5.2 */
+    ret_item->name = tl_bytes(seg->bytes + entry->name_at, entry->name_n);
+    if (name_line)
+        skip += ret_item->name.n + 1;
+    ret_item->payload = tl_bytes(frame + skip, (size_t)(seg->bytes + entry->end - frame) - skip);
+}

@@ -1,0 +1,62 @@
+/*
+ * A lane: one wire encoding of a log, finished bytes built once per message whatever the number of
+ * subscribers. The WebSocket lane is the log's own storage; the others are built from it. A lane
+ * knows how to encode; which messages it holds is the log's affair.
+ */
+#ifndef TL_FEED_LANE_H
+#define TL_FEED_LANE_H
+
+#include "feed/chain.h"
+
+enum tl_lane_kind {
+    TL_LANE_WS,  /* unmasked server frames, one a message */
+    TL_LANE_SSE, /* events with their id */
+    TL_LANE_N
+};
+
+/* One message or control event as the lanes encode it. */
+struct tl_lane_item {
+    struct tl_bytes payload;  /* of a message */
+    struct tl_bytes name;     /* source channel, for pattern channels; else empty */
+    struct tl_bytes position; /* the token a client has once it has this message */
+    struct tl_bytes control;  /* a control event, as the SSE lane carries it */
+    uint8_t flags;            /* enum tl_entry_flags */
+    bool name_line;           /* WebSocket: `name\n` goes before the payload */
+};
+
+struct tl_lane {
+    enum tl_lane_kind kind;
+    bool on;
+    struct tl_chain chain;
+    uint64_t head_off, tail_off;
+    uint32_t next_cap; /* bytes of the next segment: small for small logs, doubling */
+};
+
+void tl_lane_init(struct tl_lane *lane, enum tl_lane_kind kind);
+void tl_lane_deinit(struct tl_lane *lane);
+
+/* Bytes that the item takes in this lane; may be 0 for a control event. */
+size_t tl_lane_encoded_size(const struct tl_lane *lane, const struct tl_lane_item *item);
+
+/*
+ * Make room for one item: afterwards tl_lane_append() cannot fail. base: the log's head before the
+ * item (its off is ignored). 0, or -ENOMEM, or -EMSGSIZE for 4 GiB and more.
+ */
+TL_MUST_USE int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item,
+                                struct tl_mark base, uint64_t now_ms);
+
+/* Encode the item behind the head. Room was reserved for this very item. */
+void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint64_t now_ms);
+
+/* Move the tail to entry idx: segments before it are retired. Returns nothing; never passes the
+ * head. */
+void tl_lane_trim(struct tl_lane *lane, struct tl_mark tail);
+
+/*
+ * The payload and name of message i of a segment of a WebSocket lane (name_line as it was
+ * encoded).
+ */
+void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,
+                       struct tl_lane_item *ret_item);
+
+#endif

@@ -1,0 +1,221 @@
+#include "feed/log.h"
+
+#include "base/utf8.h"
+
+#include <assert.h>
+#include <errno.h>
+
+void tl_log_init(struct tl_log *log, const struct tl_log_limits *limits, uint64_t epoch,
+                 bool name_line)
+{
+    *log = (struct tl_log){.limits = limits, .epoch = epoch, .name_line = name_line};
+    for (int kind = 0; kind < TL_LANE_N; kind++)
+        tl_lane_init(&log->lanes[kind], (enum tl_lane_kind)kind);
+    log->lanes[TL_LANE_WS].on = true;
+}
+
+void tl_log_deinit(struct tl_log *log)
+{
+    for (int kind = 0; kind < TL_LANE_N; kind++)
+        tl_lane_deinit(&log->lanes[kind]);
+    *log = (struct tl_log){0};
+}
+
+struct tl_mark tl_log_head(const struct tl_log *log, enum tl_lane_kind kind)
+{
+    return (struct tl_mark){log->lanes[kind].head_off, log->head.idx, log->head.msg};
+}
+
+struct tl_mark tl_log_tail(const struct tl_log *log, enum tl_lane_kind kind)
+{
+    return (struct tl_mark){log->lanes[kind].tail_off, log->tail.idx, log->tail.msg};
+}
+
+struct tl_position tl_log_position(const struct tl_log *log)
+{
+    return (struct tl_position){log->epoch, log->head.idx};
+}
+
+void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
+{
+    assert(epoch != 0 && epoch != log->epoch);
+    log->epoch = epoch;
+    log->epoch_idx = log->head.idx;
+}
+
+static int append_item(struct tl_log *log, const struct tl_lane_item *item, uint64_t now_ms)
+{
+    for (int kind = 0; kind < TL_LANE_N; kind++) {
+        if (!log->lanes[kind].on)
+            continue;
+        int r = tl_lane_reserve(&log->lanes[kind], item, log->head, now_ms);
+        if (r < 0)
+            return r;
+    }
+    for (int kind = 0; kind < TL_LANE_N; kind++) {
+        struct tl_lane *lane = &log->lanes[kind];
+        if (!lane->on)
+            continue;
+        uint64_t before = lane->head_off;
+        tl_lane_append(lane, item, now_ms);
+        log->bytes += lane->head_off - before;
+    }
+    log->head.idx++;
+    log->head.msg += !(item->flags & TL_ENTRY_CONTROL);
+    log->head.off = log->lanes[TL_LANE_WS].head_off;
+    return 0;
+}
+
+int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t now_ms)
+{
+    char token[TL_POSITION_TEXT_MAX];
+    struct tl_position after = {log->epoch, log->head.idx + 1};
+    struct tl_lane_item item = {
+        .payload = message->payload,
+        .name = message->name,
+        .flags = tl_utf8_valid(message->payload) ? 0 : TL_ENTRY_BINARY,
+        .name_line = log->name_line && message->name.n > 0,
+    };
+    if (item.name_line && !tl_utf8_valid(message->name))
+        item.flags = TL_ENTRY_BINARY;
+    if (log->lanes[TL_LANE_SSE].on)
+        item.position = tl_bytes(token, tl_position_print(after, token));
+    return append_item(log, &item, now_ms);
+}
+
+int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event, uint64_t now_ms)
+{
+    struct tl_lane_item item = {.control = sse_event, .flags = TL_ENTRY_CONTROL};
+    return append_item(log, &item, now_ms);
+}
+
+static uint64_t lane_bytes(const struct tl_log *log)
+{
+    uint64_t n = 0;
+    for (int kind = 0; kind < TL_LANE_N; kind++)
+        if (log->lanes[kind].on)
+            n += log->lanes[kind].head_off - log->lanes[kind].tail_off;
+    return n;
+}
+
+/* Move the tail of every lane to the border before entry idx. */
+static uint64_t trim(struct tl_log *log, uint64_t idx)
+{
+    uint64_t msgs = log->tail.msg;
+    for (int kind = TL_LANE_N - 1; kind >= 0; kind--) {
+        struct tl_lane *lane = &log->lanes[kind];
+        if (!lane->on)
+            continue;
+        struct tl_mark head = tl_log_head(log, (enum tl_lane_kind)kind);
+        struct tl_mark tail = tl_chain_mark(&lane->chain, idx, head);
+        tl_lane_trim(lane, tail);
+        if (kind == TL_LANE_WS)
+            log->tail = tail;
+    }
+    log->bytes = lane_bytes(log);
+    return log->tail.msg - msgs;
+}
+
+static uint64_t entry_time_ms(const struct tl_log *log, uint64_t idx)
+{
+    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, idx));
+    return seg->base_ms + seg->entries[idx - seg->base.idx].time_ms;
+}
+
+/* Bytes of all lanes in entry idx. */
+static uint64_t entry_bytes(const struct tl_log *log, uint64_t idx)
+{
+    uint64_t n = 0;
+    for (int kind = 0; kind < TL_LANE_N; kind++) {
+        const struct tl_chain *chain = &log->lanes[kind].chain;
+        if (!log->lanes[kind].on)
+            continue;
+        const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, idx));
+        uint32_t i = (uint32_t)(idx - seg->base.idx);
+        n += seg->entries[i].end - tl_segment_start(seg, i);
+    }
+    return n;
+}
+
+static bool is_due(const struct tl_log *log, uint64_t idx, uint64_t bytes, uint64_t now_ms)
+{
+    return log->head.idx - idx > log->limits->msgs_max || bytes > log->limits->bytes_max ||
+           entry_time_ms(log, idx) + log->limits->age_max_ms < now_ms;
+}
+
+uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms)
+{
+    uint64_t idx = log->tail.idx, bytes = log->bytes;
+    while (idx + 1 < log->head.idx && is_due(log, idx, bytes, now_ms))
+        bytes -= entry_bytes(log, idx++);
+    return idx > log->tail.idx ? trim(log, idx) : 0;
+}
+
+uint64_t tl_log_evict_half(struct tl_log *log)
+{
+    uint64_t half = (log->head.idx - log->tail.idx) / 2;
+    return half > 0 ? trim(log, log->tail.idx + half) : 0;
+}
+
+/* Encode the kept entry at the segment's i into the new lane. */
+static int reencode(struct tl_log *log, struct tl_lane *lane, const struct tl_segment *seg,
+                    uint32_t i, struct tl_mark base)
+{
+    struct tl_lane_item item;
+    char token[TL_POSITION_TEXT_MAX];
+    tl_lane_ws_decode(seg, i, log->name_line && seg->entries[i].name_n > 0, &item);
+    /* Before epoch_idx the epoch was another one, that nobody can resume from any more. */
+    struct tl_position after = {base.idx >= log->epoch_idx ? log->epoch : 0, base.idx + 1};
+    item.position = tl_bytes(token, tl_position_print(after, token));
+    uint64_t now_ms = seg->base_ms + seg->entries[i].time_ms;
+    int r = tl_lane_reserve(lane, &item, base, now_ms);
+    if (r == 0)
+        tl_lane_append(lane, &item, now_ms);
+    return r;
+}
+
+static int reencode_kept(struct tl_log *log, struct tl_lane *lane)
+{
+    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    struct tl_mark at = log->tail;
+    for (uint32_t s = 0; s < chain->n; s++) {
+        const struct tl_segment *seg = tl_chain_at(chain, s);
+        for (uint32_t i = 0; i < seg->entries_n; i++) {
+            if (seg->base.idx + i < log->tail.idx)
+                continue;
+            int r = reencode(log, lane, seg, i, at);
+            if (r < 0)
+                return r;
+            at.idx++;
+            at.msg += !(seg->entries[i].flags & TL_ENTRY_CONTROL);
+        }
+    }
+    assert(at.idx == log->head.idx && at.msg == log->head.msg);
+    return 0;
+}
+
+int tl_log_lane_open(struct tl_log *log, enum tl_lane_kind kind)
+{
+    struct tl_lane *lane = &log->lanes[kind];
+    if (lane->on)
+        return 0;
+    /* Cursors of a lane's earlier life are gone with its subscribers; offsets may start anew. */
+    tl_lane_init(lane, kind);
+    int r = reencode_kept(log, lane);
+    if (r < 0) {
+        tl_lane_deinit(lane);
+        return r;
+    }
+    lane->on = true;
+    log->bytes = lane_bytes(log);
+    return 0;
+}
+
+void tl_log_lane_close(struct tl_log *log, enum tl_lane_kind kind)
+{
+    if (kind == TL_LANE_WS)
+        return;
+    tl_lane_deinit(&log->lanes[kind]);
+    log->bytes = lane_bytes(log);
+}

@@ -1,0 +1,74 @@
+/*
+ * A channel's log: the bounded run of its recent messages in this process, in as many lanes as are
+ * in use. One writer. Bounds are messages, bytes (all lanes together) and age; the newest message
+ * is always kept. It knows no subscriber: readers are told by marks and hold segments themselves.
+ */
+#ifndef TL_FEED_LOG_H
+#define TL_FEED_LOG_H
+
+#include "feed/lane.h"
+#include "feed/position.h"
+
+struct tl_log_limits {
+    uint64_t msgs_max;
+    uint64_t bytes_max;
+    uint64_t age_max_ms;
+};
+
+struct tl_log {
+    const struct tl_log_limits *limits;
+    struct tl_lane lanes[TL_LANE_N]; /* TL_LANE_WS is always on */
+    struct tl_mark head, tail;       /* off is that of the WebSocket lane */
+    uint64_t bytes;                  /* of kept messages, all lanes in use */
+    uint64_t epoch;
+    uint64_t epoch_idx; /* the first entry of this epoch */
+    bool name_line;     /* WebSocket frames begin with the source channel's name */
+};
+
+/* limits must outlive the log. Cannot fail; nothing is allocated until a message comes. */
+void tl_log_init(struct tl_log *log, const struct tl_log_limits *limits, uint64_t epoch,
+                 bool name_line);
+/* Takes a zeroed struct too. What readers still pin counts as retired. */
+void tl_log_deinit(struct tl_log *log);
+
+struct tl_message {
+    struct tl_bytes payload;
+    struct tl_bytes
+        name; /* source channel of a pattern channel's message, <= 255 bytes; or empty */
+};
+
+/*
+ * Append a message to all lanes in use. 0, -ENOMEM or -EMSGSIZE: then nothing has changed. The
+ * limits are not applied: tl_log_evict() is. Copies the bytes.
+ */
+TL_MUST_USE int tl_log_append(struct tl_log *log, const struct tl_message *message,
+                              uint64_t now_ms);
+
+/* Append a control event: an entry in every lane, with bytes in the SSE lane only. As above. */
+TL_MUST_USE int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event,
+                                      uint64_t now_ms);
+
+/* Drop what is over the limits. Returns how many messages went. */
+uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms);
+
+/* Drop the older half of the messages (for a cap over all logs); the newest stays. How many went.
+ */
+uint64_t tl_log_evict_half(struct tl_log *log);
+
+/* Start a lane: kept messages are encoded too, control events of before are not. 0, or -ENOMEM (the
+ * lane stays off). Nothing to do for a lane that is on. */
+TL_MUST_USE int tl_log_lane_open(struct tl_log *log, enum tl_lane_kind kind);
+/* Nobody reads the lane any more: drop it. The WebSocket lane stays. */
+void tl_log_lane_close(struct tl_log *log, enum tl_lane_kind kind);
+
+/* The marks of a lane. */
+struct tl_mark tl_log_head(const struct tl_log *log, enum tl_lane_kind kind);
+struct tl_mark tl_log_tail(const struct tl_log *log, enum tl_lane_kind kind);
+
+/* Continuity cannot be proven from here on: positions of the past are void. epoch is random. */
+void tl_log_new_epoch(struct tl_log *log, uint64_t epoch);
+
+/* The position of whoever has all that was appended. */
+struct tl_position tl_log_position(const struct tl_log *log);
+
+#endif

@@ -1,0 +1,70 @@
+#include "feed/position.h"
+
+#define EPOCH_DIGITS 16
+
+static size_t print_decimal(uint64_t v, char *out)
+{
+    char reversed[20];
+    size_t n = 0;
+    do {
+        reversed[n++] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    for (size_t i = 0; i < n; i++)
+        out[i] = reversed[n - 1 - i];
+    return n;
+}
+
+size_t tl_position_print(struct tl_position position, char out[TL_POSITION_TEXT_MAX])
+{
+    static const char hex[] = "0123456789abcdef";
+    for (unsigned i = 0; i < EPOCH_DIGITS; i++)
+        out[i] = hex[position.epoch >> (60 - 4 * i) & 15];
+    out[EPOCH_DIGITS] = '-';
+    size_t n = EPOCH_DIGITS + 1;
+    n += print_decimal(position.idx, out + n);
+    out[n] = 0;
+    return n;
+}
+
+static bool parse_epoch(struct tl_bytes text, uint64_t *ret_epoch)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < EPOCH_DIGITS; i++) {
+        uint8_t c = text.p[i];
+        if (c >= '0' && c <= '9')
+            v = v << 4 | (uint64_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            v = v << 4 | (uint64_t)(c - 'a' + 10);
+        else
+            return false;
+    }
+    *ret_epoch = v;
+    return true;
+}
+
+static bool parse_decimal(struct tl_bytes text, uint64_t *ret_v)
+{
+    if (text.n == 0 || text.n > 20 || (text.p[0] == '0' && text.n > 1))
+        return false;
+    uint64_t v = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        if (c < '0' || c > '9' || v > (UINT64_MAX - (uint64_t)(c - '0')) / 10)
+            return false;
+        v = v * 10 + (uint64_t)(c - '0');
+    }
+    *ret_v = v;
+    return true;
+}
+
+bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
+{
+    struct tl_position position;
+    if (text.n < EPOCH_DIGITS + 2 || text.p[EPOCH_DIGITS] != '-' ||
+        !parse_epoch(text, &position.epoch) ||
+        !parse_decimal(tl_bytes_skip(text, EPOCH_DIGITS + 1), &position.idx))
+        return false;
+    *ret_position = position;
+    return true;
+}

@@ -1,0 +1,141 @@
+#include "feed/view.h"
+
+#include <assert.h>
+#include <errno.h>
+
+int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
+{
+    for (uint32_t i = 0; i < update->segs_n; i++) {
+        if (tl_chain_push(&view->chain, update->segs[i]) == 0)
+            continue;
+        for (; i < update->segs_n; i++)
+            tl_segment_unref(update->segs[i]);
+        return -ENOMEM;
+    }
+    view->head = update->head;
+    view->tail = update->tail;
+    view->epoch = update->epoch;
+    view->epoch_idx = update->epoch_idx;
+    while (view->chain.n > 1 && tl_chain_at(&view->chain, 1)->base.idx <= view->tail.idx)
+        tl_segment_unref(tl_chain_pop(&view->chain));
+    return 0;
+}
+
+void tl_view_deinit(struct tl_view *view)
+{
+    tl_chain_deinit(&view->chain);
+    *view = (struct tl_view){0};
+}
+
+/* Where segment i ends for this view. */
+static uint64_t visible_end(const struct tl_view *view, uint32_t i)
+{
+    return i + 1 < view->chain.n ? tl_chain_at(&view->chain, i + 1)->base.off : view->head.off;
+}
+
+static uint32_t visible_entries(const struct tl_view *view, uint32_t i)
+{
+    uint64_t end =
+        i + 1 < view->chain.n ? tl_chain_at(&view->chain, i + 1)->base.idx : view->head.idx;
+    return (uint32_t)(end - tl_chain_at(&view->chain, i)->base.idx);
+}
+
+/* How many of the segment's first n entries end at or before offset `end` of it. */
+static uint32_t entries_until(const struct tl_segment *seg, uint32_t n, uint64_t end)
+{
+    uint32_t low = 0, high = n; /* the answer is in [low, high] */
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (seg->entries[mid].end <= end)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* The border nearest before `want` (relative to the segment), but behind `from`: at least one
+ * entry. */
+static struct tl_mark border_near(const struct tl_view *view, uint32_t s, uint64_t from,
+                                  uint64_t want)
+{
+    const struct tl_segment *seg = tl_chain_at(&view->chain, s);
+    uint32_t n = visible_entries(view, s);
+    uint32_t i = entries_until(seg, n, want);
+    if (i == 0 || seg->entries[i - 1].end <= from)
+        i = entries_until(seg, n, from) + 1;
+    assert(i <= n);
+    return (struct tl_mark){
+        .off = seg->base.off + seg->entries[i - 1].end,
+        .idx = seg->base.idx + i,
+        .msg = seg->base.msg + tl_segment_messages(seg, i),
+    };
+}
+
+static struct tl_mark mark_of_end(const struct tl_view *view, uint32_t s)
+{
+    return s + 1 < view->chain.n ? tl_chain_at(&view->chain, s + 1)->base : view->head;
+}
+
+void tl_view_range(const struct tl_view *view, uint64_t from, size_t bytes_max,
+                   struct tl_range *ret_range)
+{
+    assert(from >= view->tail.off && from < view->head.off);
+    ret_range->slices_n = 0;
+    ret_range->bytes_n = 0;
+    for (uint32_t s = tl_chain_find_off(&view->chain, from); s < view->chain.n; s++) {
+        const struct tl_segment *seg = tl_chain_at(&view->chain, s);
+        uint64_t start = from > seg->base.off ? from - seg->base.off : 0;
+        uint64_t end = visible_end(view, s) - seg->base.off;
+        size_t left = bytes_max - ret_range->bytes_n;
+        if (end <= start) { /* nothing here (but control entries of another lane) */
+            ret_range->to = mark_of_end(view, s);
+            continue;
+        }
+        bool whole = end - start <= left;
+        if (!whole && ret_range->slices_n > 0)
+            return;
+        ret_range->to = whole ? mark_of_end(view, s) : border_near(view, s, start, start + left);
+        size_t n = (size_t)(ret_range->to.off - seg->base.off - start);
+        ret_range->slices[ret_range->slices_n++] = tl_bytes(seg->bytes + start, n);
+        ret_range->bytes_n += n;
+        if (!whole || ret_range->slices_n == 16)
+            return;
+    }
+}
+
+unsigned tl_view_pin(const struct tl_view *view, uint64_t from, uint64_t to,
+                     struct tl_segment *segs[16])
+{
+    unsigned n = 0;
+    for (uint32_t s = tl_chain_find_off(&view->chain, from); s < view->chain.n; s++) {
+        struct tl_segment *seg = tl_chain_at(&view->chain, s);
+        if (seg->base.off >= to)
+            break;
+        uint64_t end = visible_end(view, s);
+        if (end <= from || end == seg->base.off)
+            continue;
+        assert(n < 16);
+        segs[n++] = tl_segment_ref(seg);
+    }
+    return n;
+}
+
+enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
+                              struct tl_mark *ret_from, uint64_t *ret_missed)
+{
+    *ret_missed = 0;
+    *ret_from = view->head;
+    if (position.epoch != view->epoch || position.idx < view->epoch_idx ||
+        position.idx > view->head.idx)
+        return TL_RESUME_VOID;
+    if (position.idx >= view->tail.idx) {
+        *ret_from = tl_chain_mark(&view->chain, position.idx, view->head);
+        return TL_RESUME_FROM;
+    }
+    /* Control entries do not count, but those dropped are unknown one by one: they are few, and a
+     * new epoch begins at each, so none lies between here and there. */
+    *ret_from = view->tail;
+    *ret_missed = view->tail.idx - position.idx;
+    return TL_RESUME_GAP;
+}

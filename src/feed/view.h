@@ -1,0 +1,63 @@
+/*
+ * A worker's own view of one lane of one log: references to segments, head and tail, changed by
+ * its mailbox only, so eviction by the writer needs no lock. Cursors of subscriptions are lane
+ * offsets into it. Pure: it sends nothing and knows no session.
+ */
+#ifndef TL_FEED_VIEW_H
+#define TL_FEED_VIEW_H
+
+#include "feed/chain.h"
+#include "feed/position.h"
+
+struct tl_view {
+    struct tl_chain chain;
+    struct tl_mark head, tail;
+    uint64_t epoch;
+    uint64_t epoch_idx; /* the first entry of this epoch */
+};
+
+/* What the writer tells: the new marks, and the segments that the view does not hold yet. */
+struct tl_view_update {
+    struct tl_segment **segs; /* one reference each */
+    uint32_t segs_n;
+    struct tl_mark head, tail;
+    uint64_t epoch, epoch_idx;
+};
+
+/* A contiguous range of a lane, [from, to) at borders, as slices. */
+struct tl_range {
+    struct tl_bytes slices[16];
+    unsigned slices_n;
+    size_t bytes_n;
+    struct tl_mark to; /* the border behind the range */
+};
+
+/* Take the update over, its segment references in any case. 0, or -ENOMEM: then the view is
+ * unusable and must be deinitialised. */
+TL_MUST_USE int tl_view_apply(struct tl_view *view, const struct tl_view_update *update);
+
+void tl_view_deinit(struct tl_view *view);
+
+/*
+ * What to send from the border `from` (tail.off <= from < head.off) on: whole entries, about
+ * bytes_max at most, but at least one, and at most 16 slices.
+ */
+void tl_view_range(const struct tl_view *view, uint64_t from, size_t bytes_max,
+                   struct tl_range *ret_range);
+
+/* The segments that [from, to) touches, referenced once more each into segs[16]; returns how many.
+ */
+unsigned tl_view_pin(const struct tl_view *view, uint64_t from, uint64_t to,
+                     struct tl_segment *segs[16]);
+
+/* What a client that has `position` is to be sent (R16). */
+enum tl_resume {
+    TL_RESUME_FROM, /* everything from *ret_from on; nothing was missed */
+    TL_RESUME_GAP,  /* some messages are gone: *ret_from is the oldest kept, *ret_missed how many */
+    TL_RESUME_VOID, /* another epoch, or from the future: how many is unknown; *ret_from is the head
+                     */
+};
+enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
+                              struct tl_mark *ret_from, uint64_t *ret_missed);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * What the hub tells a worker: one batch of items per flush, one item per view that changed. An
+ * item is a transfer of state, not an event: it carries all that changed since the last one, so
+ * that a flush that had to be put off loses nothing.
+ */
+#ifndef TL_GATEWAY_BATCH_H
+#define TL_GATEWAY_BATCH_H
+
+#include "base/list.h"
+#include "broker/broker.h"
+#include "feed/view.h"
+#include "loop/mailbox.h"
+
+struct tl_channel;
+struct tl_channel_view;
+struct tl_worker;
+
+enum tl_attach_state {
+    TL_ATTACH_WAITING, /* not confirmed yet */
+    TL_ATTACH_LIVE,
+    TL_ATTACH_LOST,    /* was live; the link is down */
+    TL_ATTACH_REFUSED, /* the broker, or a limit, says no */
+};
+
+/* The hub's half of a view: touched by the hub's thread only, from the join to the last item. */
+struct tl_attachment {
+    struct tl_list node; /* of its channel */
+    struct tl_channel *channel;
+    enum tl_attach_state state;
+    enum tl_broker_status refusal; /* REFUSED: why */
+    uint32_t gaps_n;               /* gaps since the last item */
+    uint64_t gap_msgs;             /* messages known to be missed by them */
+    struct tl_segment *told;       /* the last segment that the view was given; the view holds it */
+    bool changed;
+};
+
+struct tl_batch_item {
+    struct tl_channel_view *view;
+    enum tl_attach_state state;
+    enum tl_broker_status refusal;
+    uint32_t gaps_n;
+    uint64_t gap_msgs;
+    bool link_down; /* of a WAITING view: the broker cannot be reached now */
+    bool has_update;
+    struct tl_view_update update;
+};
+
+struct tl_batch {
+    struct tl_mail mail;
+    struct tl_worker *worker;
+    size_t n;
+    struct tl_batch_item items[];
+};
+
+#endif

@@ -1,0 +1,113 @@
+#include "gateway/channel_view.h"
+
+#include "base/alloc.h"
+#include "base/metrics.h"
+#include "gateway/hub.h"
+#include "gateway/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+
+struct tl_bytes tl_channel_view_key(const struct tl_map_node *node)
+{
+    const struct tl_channel_view *view = TL_CONTAINER(node, const struct tl_channel_view, node);
+    return tl_bytes(view->key, view->key_n);
+}
+
+static struct tl_channel_view *view_new(struct tl_worker *worker, struct tl_bytes key)
+{
+    struct tl_channel_view *view = tl_zalloc(sizeof *view + key.n);
+    if (!view)
+        return NULL;
+    view->worker = worker;
+    view->lane = (enum tl_lane_kind)key.p[0];
+    view->state = TL_ATTACH_WAITING;
+    view->join_mail.deliver = tl_hub_on_join;
+    view->leave_mail.deliver = tl_hub_on_leave;
+    tl_list_init(&view->subscriptions);
+    tl_list_init(&view->attachment.node);
+    view->key_n = (uint16_t)key.n;
+    memcpy(view->key, key.p, key.n);
+    tl_map_add(&worker->views, &view->node);
+    worker->views_n++;
+    tl_hub_post(worker->hub, worker, &view->join_mail);
+    return view;
+}
+
+int tl_subscription_open(struct tl_worker *worker, struct tl_subscription *sub,
+                         enum tl_lane_kind lane, struct tl_bytes name)
+{
+    uint8_t key[256];
+    assert(!sub->view && name.n < sizeof key);
+    key[0] = (uint8_t)lane;
+    memcpy(key + 1, name.p, name.n);
+    struct tl_bytes key_bytes = tl_bytes(key, name.n + 1);
+    struct tl_map_node *node = tl_map_find(&worker->views, key_bytes);
+    struct tl_channel_view *view =
+        node ? TL_CONTAINER(node, struct tl_channel_view, node) : view_new(worker, key_bytes);
+    if (!view)
+        return -ENOMEM;
+    sub->view = view;
+    sub->live = false;
+    tl_list_append(&view->subscriptions, &sub->node);
+    /* Relaxed: the hub reads it for an answer's figure only. */
+    atomic_fetch_add_explicit(&view->subscribers_n, 1, memory_order_relaxed);
+    tl_metric_add(TL_M_SUBSCRIPTIONS, 1);
+    return 0;
+}
+
+void tl_subscription_close(struct tl_subscription *sub)
+{
+    struct tl_channel_view *view = sub->view;
+    if (!view)
+        return;
+    sub->view = NULL;
+    sub->live = false;
+    tl_list_remove(&sub->node);
+    atomic_fetch_sub_explicit(&view->subscribers_n, 1, memory_order_relaxed);
+    tl_metric_add(TL_M_SUBSCRIPTIONS, -1);
+    if (!tl_list_empty(&view->subscriptions) || view->leaving)
+        return;
+    /* Whoever comes now gets a new view; this one waits for the hub's last item. */
+    view->leaving = true;
+    tl_map_remove(&view->worker->views, &view->node);
+    tl_hub_post(view->worker->hub, view->worker, &view->leave_mail);
+}
+
+int tl_subscription_pin(struct tl_subscription *sub, const struct tl_range *range, uint64_t from)
+{
+    assert(!sub->out);
+    struct tl_outvec *out = tl_alloc(sizeof *out);
+    if (!out)
+        return -ENOMEM;
+    out->base_off = from;
+    out->to = range->to;
+    out->slices_n = range->slices_n;
+    memcpy(out->slices, range->slices, range->slices_n * sizeof *range->slices);
+    out->segs_n = tl_view_pin(&sub->view->view, from, range->to.off, out->segs);
+    sub->out = out;
+    return 0;
+}
+
+unsigned tl_subscription_rest(const struct tl_subscription *sub, struct tl_bytes slices[16])
+{
+    const struct tl_outvec *out = sub->out;
+    size_t skip = (size_t)(sub->off - out->base_off);
+    unsigned n = 0;
+    for (unsigned i = 0; i < out->slices_n; i++) {
+        size_t cut = skip < out->slices[i].n ? skip : out->slices[i].n;
+        skip -= cut;
+        if (cut < out->slices[i].n)
+            slices[n++] = tl_bytes_skip(out->slices[i], cut);
+    }
+    return n;
+}
+
+void tl_outvec_free(struct tl_outvec *out)
+{
+    if (!out)
+        return;
+    for (unsigned i = 0; i < out->segs_n; i++)
+        tl_segment_unref(out->segs[i]);
+    tl_free(out);
+}

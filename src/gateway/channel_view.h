@@ -1,0 +1,75 @@
+/*
+ * A worker's view of one channel in one lane, with the subscriptions that read it. It is made for
+ * the first subscription here, joined at the hub, and left after the last. All but the attachment
+ * belongs to the worker's thread.
+ */
+#ifndef TL_GATEWAY_CHANNEL_VIEW_H
+#define TL_GATEWAY_CHANNEL_VIEW_H
+
+#include "base/map.h"
+#include "feed/lane.h"
+#include "gateway/batch.h"
+#include "loop/mailbox.h"
+
+struct tl_worker;
+
+/* What was not taken at once of a send: it pins its segments and ends at a border. */
+struct tl_outvec {
+    uint64_t base_off; /* lane offset where the slices begin */
+    struct tl_mark to;
+    unsigned slices_n, segs_n;
+    struct tl_bytes slices[16];
+    struct tl_segment *segs[16];
+};
+
+/* A (session, channel) pair: it owns a cursor. Embedded in a session. */
+struct tl_subscription {
+    struct tl_list node;          /* of the view */
+    struct tl_channel_view *view; /* NULL: none */
+    uint64_t off;                 /* the cursor: the next byte of the lane to send */
+    uint64_t msg;                 /* messages before it; true at borders only */
+    struct tl_outvec *out;        /* NULL while the cursor stands at a border */
+    bool live;                    /* acknowledged */
+};
+
+struct tl_channel_view {
+    struct tl_map_node node; /* of the worker's views, by key; unlinked when leaving */
+    struct tl_worker *worker;
+    struct tl_attachment attachment; /* the hub's */
+    struct tl_mail join_mail, leave_mail;
+    _Atomic uint32_t subscribers_n; /* written by the worker, read by the hub */
+    struct tl_view view;
+    struct tl_list subscriptions;
+    enum tl_attach_state state;
+    enum tl_broker_status refusal;
+    bool leaving;
+    enum tl_lane_kind lane;
+    uint16_t key_n;
+    uint8_t key[]; /* the lane's number, then the channel's name */
+};
+
+static inline struct tl_bytes tl_channel_view_name(const struct tl_channel_view *view)
+{
+    return tl_bytes(view->key + 1, view->key_n - 1u);
+}
+
+/* Key function for the worker's map. */
+struct tl_bytes tl_channel_view_key(const struct tl_map_node *node);
+
+/* Put the subscription on the worker's view of the channel, which is made if needed. The sub is not
+ * live yet: the caller looks at sub->view->state. 0 or -ENOMEM. */
+TL_MUST_USE int tl_subscription_open(struct tl_worker *worker, struct tl_subscription *sub,
+                                     enum tl_lane_kind lane, struct tl_bytes name);
+
+/* Take it off; the view leaves after the last one. Idempotent. The out-vector is kept: the caller
+ * frees it when its send is over. */
+void tl_subscription_close(struct tl_subscription *sub);
+
+/* Keep the rest of a range that was not taken at once. 0 or -ENOMEM. */
+TL_MUST_USE int tl_subscription_pin(struct tl_subscription *sub, const struct tl_range *range,
+                                    uint64_t from);
+/* The slices of the out-vector from the cursor on; returns how many. */
+unsigned tl_subscription_rest(const struct tl_subscription *sub, struct tl_bytes slices[16]);
+void tl_outvec_free(struct tl_outvec *out);
+
+#endif

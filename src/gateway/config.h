@@ -1,0 +1,45 @@
+/*
+ * What an operator decided, as one immutable snapshot that all loops share. Filled by the app;
+ * everything here outlives the gateway. A reload will be a new snapshot.
+ */
+#ifndef TL_GATEWAY_CONFIG_H
+#define TL_GATEWAY_CONFIG_H
+
+#include "feed/log.h"
+
+/* A channel fed by all channels that match. */
+struct tl_pattern {
+    struct tl_bytes name;
+    struct tl_bytes glob;
+    bool name_line; /* raw WebSocket: `name\n` goes before each payload */
+};
+
+struct tl_config {
+    struct tl_log_limits log;
+    uint64_t logs_bytes_max;    /* of all logs together */
+    uint64_t retired_bytes_max; /* pinned by sends after they left their log */
+    uint64_t linger_ms;
+    uint64_t history_ttl_ms;
+    uint64_t subscribe_timeout_ms;
+    uint64_t handshake_timeout_ms;
+    uint64_t stall_timeout_ms;
+    uint64_t ping_ms;
+    uint64_t drain_ms;
+    size_t message_bytes_max; /* what publishers send */
+    size_t inbound_bytes_max; /* what WebSocket clients send */
+    size_t head_bytes_max;
+    uint32_t inbound_rate_max; /* messages a second and session */
+    uint32_t connections_max;
+    uint32_t address_connections_max; /* 0: no limit */
+    uint32_t channels_max;
+    const struct tl_pattern *patterns;
+    size_t patterns_n;
+    const struct tl_bytes *origins;
+    size_t origins_n;
+    const struct tl_bytes *allow; /* globs of channel names; none: all */
+    size_t allow_n;
+    struct tl_bytes token; /* empty: none */
+    bool open;             /* publishing, duplex and metrics for anyone on open listeners */
+};
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * The HTTP request that a session is busy with: what later steps need of it once its bytes are
+ * gone. Lives from a request's first byte to its response, or to the acknowledgement of the
+ * subscription that it asked for; idle connections have none.
+ */
+#ifndef TL_GATEWAY_EXCHANGE_H
+#define TL_GATEWAY_EXCHANGE_H
+
+#include "feed/position.h"
+#include "gateway/route.h"
+#include "gateway/session.h"
+#include "proto/http1.h"
+
+struct tl_exchange {
+    struct tl_http1 http;
+    bool in_body;
+    bool keep_alive;
+    bool is_head;
+    uint8_t minor;
+    bool resumes; /* SSE: the client gave a position, understood or not */
+    struct tl_position position;
+    const struct tl_route *route;
+    struct tl_buf headers; /* more response headers, whole lines: CORS */
+    struct tl_buf body;
+    size_t body_seen; /* for the deadline: bytes when it was last put off */
+    char accept[29];  /* WebSocket: Sec-WebSocket-Accept */
+    uint8_t name_n;
+    uint8_t name[TL_TEMPLATE_NAME_MAX];
+};
+
+static inline struct tl_bytes tl_exchange_name(const struct tl_exchange *exchange)
+{
+    return tl_bytes(exchange->name, exchange->name_n);
+}
+
+/* Answer the request: the phase afterwards is the next request's, or the end. */
+void tl_exchange_respond(struct tl_session *s, int status, const char *content_type,
+                         struct tl_bytes body);
+/* The same with {error, hint}; statuses that close the connection do. Counts the refusal. */
+void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * How many connections there are, in all and per address, over all workers. A lock, taken once when
+ * a connection comes and once when it goes, and only where a limit per address is set.
+ */
+#ifndef TL_GATEWAY_LIMITS_H
+#define TL_GATEWAY_LIMITS_H
+
+#include "base/map.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+struct tl_limits_address;
+
+struct tl_limits {
+    uint32_t connections_max;
+    uint32_t address_connections_max; /* 0: no limit */
+    _Atomic uint32_t connections_n;
+    pthread_mutex_t lock;
+    struct tl_map addresses; /* under the lock */
+};
+
+/* 0 or -ENOMEM. */
+TL_MUST_USE int tl_limits_init(struct tl_limits *limits, uint32_t connections_max,
+                               uint32_t address_connections_max);
+void tl_limits_deinit(struct tl_limits *limits);
+
+/* A connection has come: 0 and *ret_address (maybe NULL), to be given back; or -EBUSY (one of the
+ * limits) or -ENOMEM: then nothing was taken. Any thread. */
+TL_MUST_USE int tl_limits_take(struct tl_limits *limits, const struct sockaddr_storage *peer,
+                               struct tl_limits_address **ret_address);
+/* It has gone. */
+void tl_limits_give(struct tl_limits *limits, struct tl_limits_address *address);
+
+#endif

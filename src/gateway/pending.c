@@ -1,0 +1,121 @@
+/*
+ * The phase of a session whose request waits for the broker: the 101 of a WebSocket is held back
+ * until its channel is subscribed, and the answer to a publish until the broker gave one.
+ */
+#include "gateway/exchange.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static void on_acknowledged(struct tl_session *s)
+{
+    struct tl_exchange *exchange = s->exchange;
+    struct tl_buf out = {0};
+    bool duplex = exchange->route->kind == TL_ROUTE_DUPLEX;
+    bool polite_close = exchange->route->polite_close;
+    tl_buf_printf(&out,
+                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+                  exchange->accept);
+    tl_exchange_free(s);
+    if (tl_session_own_buf(s, &out))
+        tl_websocket_start(s, duplex, polite_close);
+}
+
+static void refuse(struct tl_session *s, int status, const char *error, const char *hint)
+{
+    tl_subscription_close(&s->sub);
+    tl_exchange_refuse(s, status, error, hint);
+}
+
+static void on_refused(struct tl_session *s, enum tl_broker_status why)
+{
+    if (why == TL_BROKER_DENIED)
+        refuse(s, 403, "the broker forbids this channel", "see the ACL of the gateway's user");
+    else if (why == TL_BROKER_FULL)
+        refuse(s, 503, "no room for another channel", "see --max-channels");
+    else
+        refuse(s, 503, "the broker does not serve this channel", "see the gateway's log");
+}
+
+static void on_timer(struct tl_session *s)
+{
+    if (!s->sub.view)
+        return; /* a publish: the broker answers or is given up, both in bounded time */
+    tl_metric_add(TL_M_SUBSCRIBE_TIMEOUTS, 1);
+    refuse(s, 503, "the broker did not confirm the channel in time",
+           "try again; see /readyz and --subscribe-timeout");
+}
+
+static void on_link_down(struct tl_session *s)
+{
+    (void)s; /* it may be back within the subscribe timeout */
+}
+
+static void answer_published(struct tl_session *s, const struct tl_publish_request *request)
+{
+    char json[160], token[TL_POSITION_TEXT_MAX];
+    int n;
+    if (request->has_position) {
+        tl_position_print(request->position, token);
+        n = snprintf(json, sizeof json, "{\"subscribers\":%" PRId64 ",\"position\":\"%s\"}\n",
+                     request->publish.receivers, token);
+    } else {
+        n = snprintf(json, sizeof json, "{\"receivers\":%" PRId64 "}\n",
+                     request->publish.receivers);
+    }
+    tl_exchange_respond(s, 200, "application/json", tl_bytes(json, (size_t)n));
+}
+
+static void on_published(struct tl_session *s, struct tl_publish_request *request)
+{
+    const char *words = request->publish.error;
+    switch (request->publish.status) {
+    case TL_BROKER_OK:
+        answer_published(s, request);
+        return;
+    case TL_BROKER_DENIED:
+        tl_exchange_refuse(s, 403, "the broker forbids publishing here", words);
+        return;
+    case TL_BROKER_DOWN:
+        tl_exchange_refuse(s, 503, "broker unavailable: not published", "try again; see /readyz");
+        return;
+    case TL_BROKER_UNKNOWN:
+        tl_exchange_refuse(s, 503, "broker lost: published or not is unknown",
+                           "try again if a duplicate does no harm");
+        return;
+    case TL_BROKER_FAILED:
+        tl_exchange_refuse(s, 503, "the broker refused the message", words);
+        return;
+    case TL_BROKER_FULL:
+        tl_exchange_refuse(s, 503, "too much is waiting for the broker: not published",
+                           "publish more slowly");
+        return;
+    }
+}
+
+static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    (void)s;
+    (void)bytes;
+    (void)n;
+    return 0;
+}
+
+static void on_drain(struct tl_session *s)
+{
+    if (s->sub.view)
+        refuse(s, 503, "the gateway is going away", "connect again");
+}
+
+const struct tl_phase tl_phase_pending = {
+    .name = "pending",
+    .on_input = on_input,
+    .on_input_end = tl_session_close,
+    .on_timer = on_timer,
+    .on_acknowledged = on_acknowledged,
+    .on_refused = on_refused,
+    .on_link_down = on_link_down,
+    .on_published = on_published,
+    .on_drain = on_drain,
+};

@@ -1,0 +1,532 @@
+/* The phase of a session that reads HTTP requests: what is asked for, and may it be? */
+#include "base/alloc.h"
+#include "gateway/admission.h"
+#include "gateway/exchange.h"
+#include "proto/sse.h"
+#include "proto/url.h"
+
+#include <stdio.h>
+
+#define IDLE_MS    75000 /* between the requests of a connection */
+#define BODY_CHUNK 65536 /* the deadline is put off whenever so much of a body has come */
+#define OWN_MAX    65536 /* unread responses: beyond, the next request waits */
+
+#define BIT(kind) (1u << (kind))
+#define WS_KINDS  (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
+
+/* --- the exchange --- */
+
+void tl_exchange_free(struct tl_session *s)
+{
+    struct tl_exchange *exchange = s->exchange;
+    if (!exchange)
+        return;
+    tl_buf_deinit(&exchange->headers);
+    tl_buf_deinit(&exchange->body);
+    tl_free(exchange);
+    s->exchange = NULL;
+}
+
+static bool exchange_new(struct tl_session *s)
+{
+    s->exchange = tl_zalloc(sizeof *s->exchange);
+    if (!s->exchange) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_session_reset(s);
+        return false;
+    }
+    tl_http1_init(&s->exchange->http, s->worker->config->head_bytes_max);
+    s->exchange->minor = 1;
+    tl_session_arm(s, s->worker->config->handshake_timeout_ms);
+    return true;
+}
+
+void tl_exchange_respond(struct tl_session *s, int status, const char *content_type,
+                         struct tl_bytes body)
+{
+    struct tl_exchange *exchange = s->exchange;
+    bool keep_alive = exchange->keep_alive && !s->worker->draining;
+    struct tl_buf out = {0};
+    struct tl_http1_response response = {
+        .status = status,
+        .content_type = content_type,
+        .extra = tl_buf_bytes(&exchange->headers),
+        .body = body,
+        .minor = exchange->minor,
+        .keep_alive = keep_alive,
+        .is_head = exchange->is_head,
+    };
+    tl_http1_respond(&out, &response);
+    tl_exchange_free(s);
+    if (!tl_session_own_buf(s, &out))
+        return;
+    if (!keep_alive) {
+        tl_session_finish(s);
+        return;
+    }
+    tl_session_set_phase(s, &tl_phase_request);
+    tl_session_arm(s, IDLE_MS);
+    tl_session_pump(s);
+    if (s->own_n <= OWN_MAX)
+        tl_session_resume_input(s);
+}
+
+void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint)
+{
+    struct tl_exchange *exchange = s->exchange;
+    struct tl_buf body = {0};
+    tl_metric_add(TL_M_REFUSED_REQUESTS, 1);
+    if (status == 503)
+        tl_buf_str(&exchange->headers, "Retry-After: 1\r\n");
+    if (status == 426)
+        tl_buf_str(&exchange->headers, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+    /* What the peer sends next cannot be trusted to begin where we think, or will not be read. */
+    if (status != 503 && status != 403 && status != 404)
+        exchange->keep_alive = false;
+    tl_http1_error_body(&body, error, hint);
+    tl_buf_byte(&body, '\n');
+    tl_exchange_respond(s, status, "application/json", tl_buf_bytes(&body));
+    tl_buf_deinit(&body);
+}
+
+/* --- CORS: an allowed page of another origin may read the answer --- */
+
+static void add_cors(struct tl_exchange *exchange, const struct tl_http1_request *request)
+{
+    struct tl_bytes origin = tl_http1_header(request, "origin");
+    if (origin.n == 0)
+        return;
+    tl_buf_str(&exchange->headers, "Access-Control-Allow-Origin: ");
+    tl_buf_append(&exchange->headers, origin);
+    tl_buf_str(&exchange->headers, "\r\nVary: Origin\r\n");
+}
+
+static void add_allow(struct tl_exchange *exchange, const char *header, unsigned kinds)
+{
+    tl_buf_printf(&exchange->headers, "%s: %s%s%sOPTIONS\r\n", header,
+                  kinds & ~BIT(TL_ROUTE_PUB) ? "GET, " : "",
+                  kinds & BIT(TL_ROUTE_SSE) ? "HEAD, " : "",
+                  kinds & BIT(TL_ROUTE_PUB) ? "POST, " : "");
+}
+
+static void answer_options(struct tl_session *s, const struct tl_http1_request *request,
+                           unsigned kinds)
+{
+    struct tl_exchange *exchange = s->exchange;
+    add_allow(exchange, "Allow", kinds);
+    if (tl_http1_header(request, "origin").n > 0) {
+        add_allow(exchange, "Access-Control-Allow-Methods", kinds);
+        tl_buf_str(&exchange->headers,
+                   "Access-Control-Allow-Headers: Authorization, Content-Type, Last-Event-ID\r\n"
+                   "Access-Control-Max-Age: 600\r\n");
+    }
+    tl_exchange_respond(s, 204, NULL, tl_bytes(NULL, 0));
+}
+
+/* --- pages of the gateway itself --- */
+
+static void answer_metrics(struct tl_session *s)
+{
+    struct tl_buf text = {0};
+    tl_metrics_text(&text);
+    if (text.failed)
+        tl_exchange_refuse(s, 503, "out of memory", NULL);
+    else
+        tl_exchange_respond(s, 200, "text/plain; version=0.0.4; charset=utf-8",
+                            tl_buf_bytes(&text));
+    tl_buf_deinit(&text);
+}
+
+static void answer_ready(struct tl_session *s)
+{
+    if (s->worker->draining)
+        tl_exchange_refuse(s, 503, "draining", "the gateway is going away");
+    else if (!tl_hub_is_ready(s->worker->hub))
+        tl_exchange_refuse(s, 503, "broker unavailable", "see the gateway's log");
+    else
+        tl_exchange_respond(s, 200, "application/json", TL_LIT("{\"ready\":true}\n"));
+}
+
+static const char welcome[] = "Tramline " TL_VERSION "\n\n"
+                              "GET  /ws/{channel}    WebSocket: payloads and nothing else\n"
+                              "GET  /sse/{channel}   Server-Sent Events\n"
+                              "POST /pub/{channel}   publish the body\n"
+                              "GET  /chat/{room}     WebSocket, both ways\n"
+                              "GET  /healthz /readyz /metrics\n";
+
+enum page { PAGE_NONE, PAGE_HOME, PAGE_HEALTH, PAGE_READY, PAGE_METRICS };
+
+static enum page page_of(struct tl_bytes path)
+{
+    static const char *const paths[] = {"", "/", "/healthz", "/readyz", "/metrics"};
+    for (int i = PAGE_HOME; i <= PAGE_METRICS; i++)
+        if (tl_bytes_eq(path, tl_bytes_str(paths[i])))
+            return (enum page)i;
+    return PAGE_NONE;
+}
+
+static void answer_page(struct tl_session *s, enum page page)
+{
+    switch (page) {
+    case PAGE_HOME:
+        tl_exchange_respond(s, 200, "text/plain; charset=utf-8", tl_bytes_str(welcome));
+        break;
+    case PAGE_HEALTH:
+        tl_exchange_respond(s, 200, "application/json", TL_LIT("{\"healthy\":true}\n"));
+        break;
+    case PAGE_READY:
+        answer_ready(s);
+        break;
+    case PAGE_METRICS:
+        answer_metrics(s);
+        break;
+    case PAGE_NONE:
+        break;
+    }
+}
+
+/* --- admission --- */
+
+struct ask {
+    struct tl_session *s;
+    const struct tl_http1_request *request;
+    enum page page; /* or a route */
+};
+
+static void start_websocket(struct tl_session *s, const struct tl_http1_request *request)
+{
+    struct tl_exchange *exchange = s->exchange;
+    struct tl_bytes key;
+    const char *reason = "";
+    int status = tl_http1_websocket_check(request, &key, &reason);
+    if (status != 0) {
+        tl_exchange_refuse(s, status, reason, "a WebSocket client connects here (RFC 6455)");
+        return;
+    }
+    uint8_t word[1];
+    size_t n;
+    if (tl_url_query(request->query, "since", word, sizeof word, &n) != 0 ||
+        tl_url_query(request->query, "strict", word, sizeof word, &n) != 0) {
+        /* Better than to take it and let messages be lost silently. */
+        tl_exchange_refuse(s, 400, "a raw WebSocket cannot resume",
+                           "use /sse/{channel}, which resumes with Last-Event-ID or ?since=");
+        return;
+    }
+    if (tl_ws_accept(key, exchange->accept) < 0) {
+        tl_exchange_refuse(s, 503, "out of memory", NULL);
+        return;
+    }
+    tl_session_set_phase(s, &tl_phase_pending);
+    tl_session_read(s, false);
+    tl_session_arm(s, s->worker->config->subscribe_timeout_ms);
+    if (!tl_session_subscribe(s, TL_LANE_WS, tl_exchange_name(exchange)))
+        tl_exchange_refuse(s, 503, "out of memory", NULL);
+}
+
+/* The position that an EventSource brings back, or that a link carries. */
+static void read_position(struct tl_exchange *exchange, const struct tl_http1_request *request)
+{
+    uint8_t text[64];
+    size_t n = 0;
+    struct tl_bytes id = tl_http1_header(request, "last-event-id");
+    if (id.n > 0) {
+        exchange->resumes = true;
+        if (id.n > sizeof text || !tl_sse_name_decode(id, text, &n))
+            return;
+    } else {
+        int r = tl_url_query(request->query, "since", text, sizeof text, &n);
+        exchange->resumes = r != 0;
+        if (r != 1)
+            return;
+    }
+    /* What is no position stays the position of no epoch: its holder is told a gap. */
+    if (!tl_position_parse(tl_bytes(text, n), &exchange->position))
+        exchange->position = (struct tl_position){0};
+}
+
+static void start_sse(struct tl_session *s, const struct tl_http1_request *request)
+{
+    struct tl_exchange *exchange = s->exchange;
+    read_position(exchange, request);
+    if (!exchange->is_head) {
+        tl_sse_start_stream(s);
+        return;
+    }
+    tl_buf_str(&exchange->headers, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
+    tl_exchange_respond(s, 200, "text/event-stream", tl_bytes(NULL, 0));
+}
+
+static void publish_body(struct tl_session *s)
+{
+    tl_session_set_phase(s, &tl_phase_pending);
+    tl_session_read(s, false);
+    tl_session_arm(s, IDLE_MS);
+    if (!tl_session_publish(s, tl_exchange_name(s->exchange), &s->exchange->body))
+        tl_exchange_refuse(s, 503, "out of memory: not published", NULL);
+}
+
+static void start_publish(struct tl_session *s, const struct tl_http1_request *request)
+{
+    struct tl_exchange *exchange = s->exchange;
+    if (tl_hub_is_pattern(s->worker->hub, tl_exchange_name(exchange))) {
+        tl_exchange_refuse(s, 403, "a pattern channel cannot be published to",
+                           "publish to one of the channels that it gathers");
+        return;
+    }
+    if (request->content_length > s->worker->config->message_bytes_max) {
+        tl_exchange_refuse(s, 413, "message too big", "see --max-message");
+        return;
+    }
+    if (!request->has_body) {
+        publish_body(s);
+        return;
+    }
+    exchange->in_body = true;
+    if (request->expect_100_continue && tl_session_own(s, TL_LIT("HTTP/1.1 100 Continue\r\n\r\n")))
+        tl_session_pump(s);
+}
+
+static void on_verdict(void *arg, const struct tl_verdict *verdict)
+{
+    struct ask *ask = arg;
+    struct tl_session *s = ask->s;
+    if (verdict->status != 0) {
+        tl_exchange_refuse(s, verdict->status, verdict->error, verdict->hint);
+        return;
+    }
+    add_cors(s->exchange, ask->request);
+    if (ask->page != PAGE_NONE) {
+        answer_page(s, ask->page);
+        return;
+    }
+    switch (s->exchange->route->kind) {
+    case TL_ROUTE_WS:
+    case TL_ROUTE_DUPLEX:
+        start_websocket(s, ask->request);
+        break;
+    case TL_ROUTE_SSE:
+        start_sse(s, ask->request);
+        break;
+    case TL_ROUTE_PUB:
+        start_publish(s, ask->request);
+        break;
+    }
+}
+
+static void decide(struct tl_session *s, const struct tl_http1_request *request, enum page page)
+{
+    struct ask ask = {s, request, page};
+    struct tl_admission_request admission = {
+        .http = request,
+        .action = TL_ADMIT_SUBSCRIBE,
+        .channel = tl_exchange_name(s->exchange),
+        .listener_is_loopback = s->listener_is_loopback,
+    };
+    if (page == PAGE_METRICS)
+        admission.action = TL_ADMIT_OPERATE;
+    else if (page == PAGE_NONE && (s->exchange->route->kind == TL_ROUTE_PUB ||
+                                   s->exchange->route->kind == TL_ROUTE_DUPLEX))
+        admission.action = TL_ADMIT_PUBLISH;
+    tl_admission_decide(s->worker->config, &admission, on_verdict, &ask);
+}
+
+/* --- routing --- */
+
+static unsigned wanted_kinds(const struct tl_http1_request *request)
+{
+    switch (request->method) {
+    case TL_HTTP1_GET:
+        return request->upgrade ? WS_KINDS : BIT(TL_ROUTE_SSE);
+    case TL_HTTP1_HEAD:
+        return BIT(TL_ROUTE_SSE);
+    case TL_HTTP1_POST:
+        return BIT(TL_ROUTE_PUB);
+    case TL_HTTP1_OPTIONS:
+    case TL_HTTP1_OTHER:
+        return 0;
+    }
+    return 0;
+}
+
+static void refuse_unrouted(struct tl_session *s, const struct tl_http1_request *request,
+                            unsigned kinds)
+{
+    if (kinds == 0) {
+        tl_exchange_refuse(s, 404, "no such path",
+                           "try /ws/{channel}, /sse/{channel} or POST /pub/{channel}");
+    } else if (request->method == TL_HTTP1_GET && kinds & WS_KINDS) {
+        tl_exchange_refuse(s, 426, "this path is for WebSocket clients",
+                           "connect with a WebSocket client, version 13");
+    } else {
+        add_allow(s->exchange, "Allow", kinds);
+        tl_exchange_refuse(s, 405, "method not allowed here", "see the Allow header");
+    }
+}
+
+static void dispatch_route(struct tl_session *s, const struct tl_http1_request *request)
+{
+    struct tl_exchange *exchange = s->exchange;
+    struct tl_route_match match;
+    tl_routes_match(s->worker->routes, request->path, wanted_kinds(request), &match);
+    if (request->method == TL_HTTP1_OPTIONS && match.kinds != 0) {
+        if (tl_admission_origin(s->worker->config, request))
+            add_cors(exchange, request);
+        answer_options(s, request, match.kinds);
+        return;
+    }
+    if (!match.route) {
+        refuse_unrouted(s, request, match.kinds);
+        return;
+    }
+    if (match.result != TL_TEMPLATE_MATCH || match.name_n == 0) {
+        tl_exchange_refuse(s, 400,
+                           match.result == TL_TEMPLATE_BAD_ENCODING ? "bad percent-encoding"
+                           : match.result == TL_TEMPLATE_NAME_TOO_LONG
+                               ? "channel name over 255 bytes"
+                               : "channel name is empty",
+                           "a channel's name is 1 to 255 bytes, percent-encoded in the path");
+        return;
+    }
+    exchange->route = match.route;
+    exchange->name_n = (uint8_t)match.name_n;
+    memcpy(exchange->name, match.name, match.name_n);
+    decide(s, request, PAGE_NONE);
+}
+
+static void dispatch_page(struct tl_session *s, const struct tl_http1_request *request,
+                          enum page page)
+{
+    if (request->method == TL_HTTP1_GET || request->method == TL_HTTP1_HEAD) {
+        decide(s, request, page);
+        return;
+    }
+    tl_buf_str(&s->exchange->headers, "Allow: GET, HEAD\r\n");
+    tl_exchange_refuse(s, 405, "method not allowed here", "see the Allow header");
+}
+
+static void dispatch(struct tl_session *s, const struct tl_http1_request *request)
+{
+    struct tl_exchange *exchange = s->exchange;
+    exchange->minor = request->minor;
+    exchange->is_head = request->method == TL_HTTP1_HEAD;
+    /* Only published bodies are read; behind any other the connection ends. */
+    exchange->keep_alive =
+        request->keep_alive && (!request->has_body || request->method == TL_HTTP1_POST);
+    enum page page = page_of(request->path);
+    if (page != PAGE_NONE)
+        dispatch_page(s, request, page);
+    else
+        dispatch_route(s, request);
+}
+
+/* --- reading --- */
+
+static size_t read_head(struct tl_session *s, struct tl_bytes bytes)
+{
+    struct tl_http1_request request;
+    size_t head_n = 0;
+    switch (tl_http1_head(&s->exchange->http, bytes, &head_n, &request)) {
+    case TL_PARSE_MORE:
+        return 0;
+    case TL_PARSE_BAD:
+        tl_exchange_refuse(s, s->exchange->http.status, s->exchange->http.reason,
+                           "HTTP/1.1 as in RFC 9112 is spoken here");
+        return bytes.n;
+    case TL_PARSE_DONE:
+        break;
+    }
+    dispatch(s, &request);
+    return head_n;
+}
+
+/* A body that is refused half-way is not read on: the connection ends. */
+static size_t refuse_body(struct tl_session *s, int status, const char *error, size_t n)
+{
+    s->exchange->keep_alive = false;
+    tl_exchange_refuse(s, status, error, status == 413 ? "see --max-message" : NULL);
+    return n;
+}
+
+static size_t read_body(struct tl_session *s, struct tl_bytes bytes)
+{
+    struct tl_exchange *exchange = s->exchange;
+    size_t used = 0;
+    enum tl_parse r = TL_PARSE_MORE;
+    while (r == TL_PARSE_MORE && used < bytes.n) {
+        size_t part = 0;
+        struct tl_bytes chunk = {0};
+        r = tl_http1_body(&exchange->http, tl_bytes_skip(bytes, used), &part, &chunk);
+        used += part;
+        if (r == TL_PARSE_BAD)
+            return refuse_body(s, exchange->http.status, exchange->http.reason, bytes.n);
+        if (chunk.n > s->worker->config->message_bytes_max - exchange->body.n)
+            return refuse_body(s, 413, "message too big", bytes.n);
+        tl_buf_append(&exchange->body, chunk);
+        if (exchange->body.failed)
+            return refuse_body(s, 503, "out of memory: not published", bytes.n);
+        if (r == TL_PARSE_MORE && part == 0)
+            break;
+    }
+    if (exchange->body.n - exchange->body_seen >= BODY_CHUNK) {
+        exchange->body_seen = exchange->body.n;
+        tl_session_arm(s, s->worker->config->handshake_timeout_ms);
+    }
+    if (r == TL_PARSE_DONE)
+        publish_body(s);
+    return used;
+}
+
+static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    if (!s->exchange && !exchange_new(s))
+        return n;
+    return s->exchange->in_body ? read_body(s, tl_bytes(bytes, n))
+                                : read_head(s, tl_bytes(bytes, n));
+}
+
+static void on_sent_all(struct tl_session *s)
+{
+    tl_session_resume_input(s);
+}
+
+static void on_timer(struct tl_session *s)
+{
+    if (!s->exchange) {
+        if (s->own_n == 0 && !s->alive)
+            tl_metric_add(TL_M_HANDSHAKE_TIMEOUTS, 1);
+        tl_session_close(s);
+        return;
+    }
+    tl_metric_add(TL_M_HANDSHAKE_TIMEOUTS, 1);
+    s->exchange->keep_alive = false;
+    tl_exchange_refuse(s, 408, "the request did not come in time", "see --handshake-timeout");
+}
+
+static void on_published(struct tl_session *s, struct tl_publish_request *request)
+{
+    (void)s;
+    (void)request;
+}
+
+/* Between requests it may go; within one it is answered first. */
+static void on_drain(struct tl_session *s)
+{
+    if (!s->exchange)
+        tl_session_finish(s);
+}
+
+const struct tl_phase tl_phase_request = {
+    .name = "request",
+    .on_input = on_input,
+    .on_input_end = tl_session_close,
+    .on_sent_all = on_sent_all,
+    .on_timer = on_timer,
+    .on_published = on_published,
+    .on_drain = on_drain,
+};
+
+void tl_request_start(struct tl_session *s)
+{
+    tl_session_set_phase(s, &tl_phase_request);
+    tl_session_arm(s, s->worker->config->handshake_timeout_ms);
+}

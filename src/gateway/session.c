@@ -1,0 +1,586 @@
+#include "gateway/session.h"
+
+#include "base/alloc.h"
+#include "base/metrics.h"
+#include "base/random.h"
+#include "gateway/limits.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define OUT_BYTES       65536 /* one send takes about so much of a lane */
+#define PUMP_SENDS      8     /* and one turn so many sends, then it is the next one's turn */
+#define ENDING_MS       5000  /* for the last bytes, and for the peer's close frame */
+#define DRAINING_MS     1000  /* for the peer's FIN */
+#define OWN_MAX         (1u << 20)
+#define MEMORY_RETRY_MS 10
+
+static uint64_t now_of(const struct tl_session *s)
+{
+    return tl_loop_now_ms(s->worker->loop);
+}
+
+/* --- the timer: one, for the phase's deadline and for a send that does not move --- */
+
+static void start_timer(struct tl_session *s)
+{
+    uint64_t now_ms = now_of(s), due_ms = s->beat_ms;
+    uint64_t stall_ms = s->progress_ms + s->worker->config->stall_timeout_ms;
+    if (s->sending && stall_ms < due_ms)
+        due_ms = stall_ms;
+    tl_loop_timer_start(s->worker->loop, &s->timer, due_ms > now_ms ? due_ms - now_ms : 0);
+}
+
+void tl_session_arm(struct tl_session *s, uint64_t delay_ms)
+{
+    s->beat_ms = now_of(s) + delay_ms;
+    start_timer(s);
+}
+
+static void on_timer(struct tl_timer *timer)
+{
+    struct tl_session *s = TL_CONTAINER(timer, struct tl_session, timer);
+    uint64_t now_ms = now_of(s);
+    if (s->sending && now_ms >= s->progress_ms + s->worker->config->stall_timeout_ms) {
+        tl_metric_add(TL_M_STALLED, 1);
+        tl_session_reset(s);
+        return;
+    }
+    if (now_ms < s->beat_ms)
+        start_timer(s);
+    else
+        s->phase->on_timer(s);
+}
+
+uint64_t tl_session_beat_ms(const struct tl_session *s)
+{
+    uint64_t ping_ms = s->worker->config->ping_ms;
+    return ping_ms - tl_random_below((uint32_t)(ping_ms / 5) + 1);
+}
+
+/* --- sending: what was begun, then own bytes, then the lane --- */
+
+static void free_own(struct tl_session *s)
+{
+    struct tl_own *next;
+    for (struct tl_own *own = s->own; own; own = next) {
+        next = own->next;
+        tl_free(own);
+    }
+    s->own = s->own_last = NULL;
+    s->own_n = 0;
+}
+
+bool tl_session_own(struct tl_session *s, struct tl_bytes bytes)
+{
+    if (s->closed)
+        return false;
+    struct tl_own *own = s->own_n + bytes.n > OWN_MAX ? NULL : tl_alloc(sizeof *own + bytes.n);
+    if (!own) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_session_reset(s);
+        return false;
+    }
+    *own = (struct tl_own){.n = (uint32_t)bytes.n};
+    memcpy(own->bytes, bytes.p, bytes.n);
+    if (s->own)
+        s->own_last->next = own;
+    else
+        s->own = own;
+    s->own_last = own;
+    s->own_n += own->n;
+    return true;
+}
+
+bool tl_session_own_buf(struct tl_session *s, struct tl_buf *buf)
+{
+    bool ok = !buf->failed;
+    if (!ok) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_session_reset(s);
+    }
+    ok = ok && tl_session_own(s, tl_buf_bytes(buf));
+    tl_buf_deinit(buf);
+    return ok;
+}
+
+static void own_taken(struct tl_session *s, size_t n)
+{
+    s->own_n -= (uint32_t)n;
+    while (n > 0) {
+        struct tl_own *own = s->own;
+        size_t part = own->n - own->sent < n ? own->n - own->sent : n;
+        own->sent += (uint32_t)part;
+        n -= part;
+        if (own->sent < own->n)
+            return;
+        s->own = own->next;
+        tl_free(own);
+    }
+}
+
+static void lane_taken(struct tl_session *s, size_t n)
+{
+    struct tl_subscription *sub = &s->sub;
+    sub->off += n;
+    s->alive = true;
+    tl_metric_add(TL_M_SENDS, 1);
+    tl_metric_add(TL_M_SENT_BYTES, (int64_t)n);
+    if (!sub->out || sub->off < sub->out->to.off)
+        return;
+    assert(sub->off == sub->out->to.off);
+    sub->msg = sub->out->to.msg;
+    tl_outvec_free(sub->out);
+    sub->out = NULL;
+    tl_list_remove(&s->lag_node);
+}
+
+/* What a send attempt came to. True: some bytes went at once, go on. */
+static bool sent(struct tl_session *s, ssize_t n, bool own)
+{
+    if (n > 0) {
+        if (own)
+            own_taken(s, (size_t)n);
+        else
+            lane_taken(s, (size_t)n);
+        return true;
+    }
+    if (n == TL_SEND_PENDING) {
+        s->sending = true;
+        s->sending_own = own;
+        s->progress_ms = now_of(s);
+        start_timer(s);
+        return false;
+    }
+    if (n == -ENOMEM) /* the kernel's or the loop's: not now */
+        tl_worker_requeue(s->worker, s, MEMORY_RETRY_MS);
+    else
+        tl_session_close(s);
+    return false;
+}
+
+static bool send_rest(struct tl_session *s)
+{
+    struct tl_bytes slices[16];
+    unsigned n = tl_subscription_rest(&s->sub, slices);
+    return sent(s, tl_conn_send(&s->conn, slices, n), false);
+}
+
+static bool send_own(struct tl_session *s)
+{
+    struct tl_bytes slices[16];
+    unsigned n = 0;
+    for (struct tl_own *own = s->own; own && n < 16; own = own->next)
+        slices[n++] = tl_bytes(own->bytes + own->sent, own->n - own->sent);
+    return sent(s, tl_conn_send(&s->conn, slices, n), true);
+}
+
+/* Keep what was not taken of the range: its segments may leave the log, its frame must end. */
+static bool keep_rest(struct tl_session *s, const struct tl_range *range, uint64_t from)
+{
+    if (tl_subscription_pin(&s->sub, range, from) < 0) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_session_reset(s);
+        return false;
+    }
+    tl_list_append(&s->worker->lagging, &s->lag_node);
+    return true;
+}
+
+static bool send_lane(struct tl_session *s)
+{
+    struct tl_subscription *sub = &s->sub;
+    const struct tl_view *view = &sub->view->view;
+    uint64_t from = sub->off;
+    if (from < view->tail.off) {
+        s->phase->on_overflow(s, view->tail.msg - sub->msg);
+        return false;
+    }
+    struct tl_range range;
+    tl_view_range(view, from, OUT_BYTES, &range);
+    if (range.bytes_n == 0) {
+        sub->off = range.to.off;
+        return false;
+    }
+    ssize_t n = tl_conn_send(&s->conn, range.slices, range.slices_n);
+    if (n == (ssize_t)range.bytes_n)
+        sub->msg = range.to.msg;
+    else if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s, &range, from))
+        return false;
+    return sent(s, n, false);
+}
+
+void tl_session_pump(struct tl_session *s)
+{
+    for (unsigned i = 0; i < PUMP_SENDS; i++) {
+        if (s->closed || s->sending)
+            return;
+        bool more;
+        if (s->sub.out)
+            more = send_rest(s);
+        else if (s->own)
+            more = send_own(s);
+        else if (s->sub.live && s->sub.off < s->sub.view->view.head.off)
+            more = send_lane(s);
+        else {
+            if (s->phase->on_sent_all)
+                s->phase->on_sent_all(s);
+            return;
+        }
+        if (!more)
+            return;
+    }
+    tl_worker_requeue(s->worker, s, 0);
+}
+
+static struct tl_session *session_of(struct tl_stream *stream)
+{
+    return TL_CONTAINER(tl_conn_of(stream), struct tl_session, conn);
+}
+
+static void on_sent(struct tl_stream *stream, ssize_t n)
+{
+    struct tl_session *s = session_of(stream);
+    s->sending = false;
+    if (n == -ENOMEM) {
+        tl_worker_requeue(s->worker, s, MEMORY_RETRY_MS);
+        return;
+    }
+    if (n <= 0) {
+        tl_session_close(s);
+        return;
+    }
+    if (s->sending_own)
+        own_taken(s, (size_t)n);
+    else
+        lane_taken(s, (size_t)n);
+    tl_session_pump(s);
+}
+
+/* --- receiving --- */
+
+/* Give bytes to the phases for as long as they consume; returns how many they did. */
+static size_t feed(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    size_t used = 0;
+    s->in_input = true;
+    while (!s->closed && s->reading && used < n) {
+        const struct tl_phase *phase = s->phase;
+        size_t taken = phase->on_input(s, bytes + used, n - used);
+        used += taken;
+        if (taken == 0 && s->phase == phase)
+            break;
+    }
+    s->in_input = false;
+    return used;
+}
+
+static void end_input(struct tl_session *s)
+{
+    if (!s->closed && s->reading && s->input_ended)
+        s->phase->on_input_end(s);
+}
+
+static void feed_kept(struct tl_session *s)
+{
+    size_t used = feed(s, s->in.p, s->in.n);
+    if (s->closed)
+        return;
+    if (used == s->in.n)
+        tl_buf_deinit(&s->in); /* an idle session owns no buffer */
+    else
+        tl_buf_consume(&s->in, used);
+}
+
+static void take_input(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    size_t used = s->in.n > 0 ? 0 : feed(s, bytes, n);
+    bool had = s->in.n > 0;
+    if (s->closed || used == n)
+        return;
+    tl_buf_append(&s->in, tl_bytes(bytes + used, n - used));
+    if (s->in.failed) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_session_reset(s);
+        return;
+    }
+    if (had)
+        feed_kept(s);
+}
+
+static void on_recv(struct tl_stream *stream, uint8_t *bytes, ssize_t n)
+{
+    struct tl_session *s = session_of(stream);
+    if (n < 0 || (n == 0 && !s->reading)) {
+        tl_session_close(s);
+        return;
+    }
+    s->alive = true;
+    if (n == 0) {
+        s->input_ended = true;
+        end_input(s);
+        return;
+    }
+    take_input(s, bytes, (size_t)n);
+}
+
+void tl_session_read(struct tl_session *s, bool on)
+{
+    if (s->reading == on || s->closed)
+        return;
+    s->reading = on;
+    if (!s->input_ended)
+        tl_conn_recv(&s->conn, on);
+}
+
+void tl_session_resume_input(struct tl_session *s)
+{
+    tl_session_read(s, true);
+    if (s->in_input)
+        return;
+    if (s->in.n > 0)
+        feed_kept(s);
+    end_input(s);
+}
+
+/* --- subscribing and publishing --- */
+
+bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct tl_bytes name)
+{
+    if (tl_subscription_open(s->worker, &s->sub, lane, name) < 0) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        return false;
+    }
+    struct tl_channel_view *view = s->sub.view;
+    if (view->state == TL_ATTACH_LIVE)
+        s->phase->on_acknowledged(s);
+    else if (view->state == TL_ATTACH_REFUSED)
+        s->phase->on_refused(s, view->refusal);
+    else if (!tl_hub_is_ready(s->worker->hub))
+        s->phase->on_link_down(s);
+    return true;
+}
+
+void tl_session_go_live(struct tl_session *s, struct tl_mark from)
+{
+    s->sub.off = from.off;
+    s->sub.msg = from.msg;
+    s->sub.live = true;
+}
+
+static void on_answer(struct tl_publish_request *request)
+{
+    struct tl_session *s = request->session;
+    if (s) {
+        tl_list_remove(&request->node);
+        s->publishes_n--;
+        s->phase->on_published(s, request);
+    }
+    tl_buf_deinit(&request->body);
+    tl_free(request);
+}
+
+bool tl_session_publish(struct tl_session *s, struct tl_bytes name, struct tl_buf *payload)
+{
+    struct tl_publish_request *request = tl_zalloc(sizeof *request);
+    if (!request) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_buf_deinit(payload);
+        return false;
+    }
+    request->body = *payload;
+    *payload = (struct tl_buf){0};
+    memcpy(request->name, name.p, name.n);
+    request->publish.name = tl_bytes(request->name, name.n);
+    request->publish.payload = tl_buf_bytes(&request->body);
+    request->worker = s->worker;
+    request->session = s;
+    request->on_answer = on_answer;
+    request->mail.deliver = tl_hub_on_publish;
+    tl_list_append(&s->publishes, &request->node);
+    s->publishes_n++;
+    s->worker->publishes_n++;
+    tl_hub_post(s->worker->hub, s->worker, &request->mail);
+    return true;
+}
+
+/* --- the end --- */
+
+void tl_session_set_phase(struct tl_session *s, const struct tl_phase *phase)
+{
+    s->phase = phase;
+}
+
+void tl_session_gauge(struct tl_session *s, enum tl_metric gauge)
+{
+    tl_metric_add(gauge, 1);
+    s->gauge = (uint8_t)gauge;
+}
+
+static void let_go(struct tl_session *s)
+{
+    s->closed = true;
+    s->reading = false;
+    if (s->gauge)
+        tl_metric_add((enum tl_metric)s->gauge, -1);
+    tl_subscription_close(&s->sub);
+    struct tl_list *l;
+    while ((l = tl_list_pop(&s->publishes)))
+        TL_CONTAINER(l, struct tl_publish_request, node)->session = NULL;
+    tl_timer_stop(tl_loop_timers(s->worker->loop), &s->timer);
+    tl_list_remove(&s->lag_node);
+    tl_list_remove(&s->ready_node);
+}
+
+void tl_session_close(struct tl_session *s)
+{
+    if (s->closed)
+        return;
+    let_go(s);
+    tl_conn_close(&s->conn);
+}
+
+void tl_session_reset(struct tl_session *s)
+{
+    if (s->closed)
+        return;
+    let_go(s);
+    tl_conn_reset(&s->conn);
+}
+
+static void on_closed(struct tl_stream *stream)
+{
+    struct tl_session *s = session_of(stream);
+    tl_outvec_free(s->sub.out);
+    free_own(s);
+    tl_buf_deinit(&s->in);
+    tl_buf_deinit(&s->message);
+    tl_exchange_free(s);
+    tl_worker_session_gone(s->worker, s);
+    tl_free(s);
+}
+
+void tl_session_finish(struct tl_session *s)
+{
+    if (s->closed || s->phase == &tl_phase_draining)
+        return;
+    tl_subscription_close(&s->sub);
+    s->close_received = true; /* nothing more is waited for */
+    tl_session_set_phase(s, &tl_phase_ending);
+    tl_session_arm(s, ENDING_MS);
+    tl_session_pump(s);
+}
+
+static void ending_sent_all(struct tl_session *s)
+{
+    if (!s->close_received)
+        return;
+    if (s->input_ended) {
+        tl_session_close(s);
+        return;
+    }
+    /* Not at once: unread input would turn the close into a RST, which can overtake our answer. */
+    tl_session_set_phase(s, &tl_phase_draining);
+    tl_conn_shutdown(&s->conn);
+    tl_session_arm(s, DRAINING_MS);
+    tl_session_resume_input(s);
+}
+
+/* Nothing but the peer's close frame is of interest any more. */
+static size_t ending_input(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    size_t used = 0, part;
+    struct tl_ws_event event;
+    if (!s->close_sent || s->close_received)
+        return n;
+    while (tl_ws_parse(&s->ws, bytes + used, n - used, &part, &event) == TL_PARSE_DONE) {
+        used += part;
+        if (event.kind != TL_WS_ON_CLOSE)
+            continue;
+        tl_session_finish(s);
+        return n;
+    }
+    if (s->ws.close_code != 0) {
+        tl_session_finish(s);
+        return n;
+    }
+    return used + part;
+}
+
+static void ending_input_end(struct tl_session *s)
+{
+    s->close_received = true;
+    if (!s->own && !s->sub.out)
+        tl_session_close(s);
+    else
+        tl_session_read(s, false);
+}
+
+static size_t discard(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    (void)s;
+    (void)bytes;
+    return n;
+}
+
+static void ignore_published(struct tl_session *s, struct tl_publish_request *request)
+{
+    (void)s;
+    (void)request;
+}
+
+static void ignore_drain(struct tl_session *s)
+{
+    (void)s;
+}
+
+const struct tl_phase tl_phase_ending = {
+    .name = "ending",
+    .on_input = ending_input,
+    .on_input_end = ending_input_end,
+    .on_sent_all = ending_sent_all,
+    .on_timer = tl_session_reset,
+    .on_published = ignore_published,
+    .on_drain = ignore_drain,
+};
+
+const struct tl_phase tl_phase_draining = {
+    .name = "draining",
+    .on_input = discard,
+    .on_input_end = tl_session_close,
+    .on_timer = tl_session_close,
+    .on_published = ignore_published,
+    .on_drain = ignore_drain,
+};
+
+/* --- the beginning --- */
+
+static const struct tl_stream_handler stream_handler = {
+    .on_recv = on_recv,
+    .on_sent = on_sent,
+    .on_closed = on_closed,
+};
+
+struct tl_session *tl_session_new(struct tl_worker *worker, int fd, bool listener_is_loopback)
+{
+    struct tl_session *s = tl_zalloc(sizeof *s);
+    if (!s)
+        return NULL;
+    s->worker = worker;
+    s->listener_is_loopback = listener_is_loopback;
+    tl_list_init(&s->node);
+    tl_list_init(&s->lag_node);
+    tl_list_init(&s->ready_node);
+    tl_list_init(&s->publishes);
+    tl_list_init(&s->sub.node);
+    tl_timer_init(&s->timer, on_timer);
+    if (tl_conn_open(worker->loop, &s->conn, fd, &stream_handler) < 0) {
+        tl_free(s);
+        return NULL;
+    }
+    tl_list_append(&worker->sessions, &s->node);
+    tl_metric_add(TL_M_CONNECTIONS, 1);
+    tl_request_start(s);
+    tl_session_read(s, true);
+    return s;
+}

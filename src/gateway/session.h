@@ -1,0 +1,141 @@
+/*
+ * One client: a connection that speaks HTTP first and then is a WebSocket, an event stream, or goes
+ * on with requests. session.c has what all have in common: input, the one send in flight, the
+ * timer, the end. What the bytes mean is the phase's: request.c, websocket.c, sse.c.
+ *
+ * A session belongs to its worker's loop for life. It writes to a sink (net/conn.h). At any moment
+ * it is in one phase, and all state that an upgrade of the process would have to hand over is in
+ * this struct.
+ */
+#ifndef TL_GATEWAY_SESSION_H
+#define TL_GATEWAY_SESSION_H
+
+#include "base/metrics.h"
+#include "gateway/channel_view.h"
+#include "gateway/hub.h"
+#include "gateway/worker.h"
+#include "net/conn.h"
+#include "proto/ws.h"
+
+struct tl_limits_address;
+struct tl_exchange; /* request.c: the HTTP request in progress */
+struct tl_phase;
+struct tl_session;
+
+/* Bytes of the session's own, sent at borders of the lane: responses, control frames, comments. */
+struct tl_own {
+    struct tl_own *next;
+    uint32_t n, sent;
+    uint8_t bytes[];
+};
+
+struct tl_session {
+    struct tl_conn conn;
+    struct tl_worker *worker;
+    const struct tl_phase *phase;
+    struct tl_list node, lag_node, ready_node;
+    struct tl_list publishes; /* struct tl_publish_request on their way */
+    struct tl_timer timer;
+    struct tl_subscription sub;
+    struct tl_own *own, *own_last;
+    struct tl_buf in;             /* received and not consumed yet */
+    struct tl_exchange *exchange; /* NULL outside of HTTP */
+    struct tl_ws_parser ws;
+    struct tl_buf message;             /* duplex: the client's message so far */
+    uint64_t progress_ms;              /* when the send in flight began, or last moved */
+    uint64_t beat_ms;                  /* the next heartbeat, or the phase's deadline */
+    struct tl_limits_address *address; /* counted by limits.h, or NULL */
+    uint32_t rate_second;              /* inbound rate: the second that is counted, and how many */
+    uint32_t rate_n;
+    uint32_t own_n; /* unsent own bytes */
+    uint16_t publishes_n;
+    uint8_t gauge; /* enum tl_metric: the gauge of live sessions that counts this one, or 0 */
+    bool listener_is_loopback : 1;
+    bool sending : 1;     /* a send is in flight in the background */
+    bool sending_own : 1; /* and it is of own bytes */
+    bool reading : 1;     /* input is wanted */
+    bool input_ended : 1; /* the peer sends no more */
+    bool alive : 1;       /* something came, or was taken, since the last ping */
+    bool pinged : 1;      /* a ping went out at the last heartbeat */
+    bool duplex : 1;
+    bool polite_close : 1;
+    bool close_sent : 1;
+    bool close_received : 1;
+    bool told_down : 1; /* SSE: waits and was told that the broker is down */
+    bool in_input : 1;  /* inside on_input: the phase's parser is on the stack */
+    bool closed : 1;
+};
+
+/* What a phase does with what happens. Any may end the session or change its phase. */
+struct tl_phase {
+    const char *name;
+    /* Consume some of the bytes (which may be changed in place); returns how many. Called again
+     * while it consumes and input is wanted. */
+    size_t (*on_input)(struct tl_session *s, uint8_t *bytes, size_t n);
+    void (*on_input_end)(struct tl_session *s); /* EOF after all input was consumed */
+    void (*on_sent_all)(struct tl_session *s);  /* nothing is left to send */
+    void (*on_timer)(struct tl_session *s);     /* session_arm()ed deadline */
+    /* The subscription was acknowledged, refused, fell off its log, met a gap, or waits with the
+     * broker down. NULL where there is no subscription. */
+    void (*on_acknowledged)(struct tl_session *s);
+    void (*on_refused)(struct tl_session *s, enum tl_broker_status why);
+    void (*on_overflow)(struct tl_session *s, uint64_t missed_msgs);
+    void (*on_link_down)(struct tl_session *s);
+    void (*on_published)(struct tl_session *s, struct tl_publish_request *request);
+    void (*on_drain)(struct tl_session *s); /* the gateway ends: be gone politely */
+};
+
+extern const struct tl_phase tl_phase_request, tl_phase_pending, tl_phase_websocket, tl_phase_sse,
+    tl_phase_ending, tl_phase_draining;
+
+/* A session for an accepted fd, in the request phase; NULL without memory (fd is the caller's). */
+struct tl_session *tl_session_new(struct tl_worker *worker, int fd, bool listener_is_loopback);
+
+/* Send n more bytes of the session's own. False without memory: the session was closed. */
+bool tl_session_own(struct tl_session *s, struct tl_bytes bytes);
+/* The same from a buffer, which is emptied; a failed buffer closes the session. */
+bool tl_session_own_buf(struct tl_session *s, struct tl_buf *buf);
+
+/* Send what there is to send. */
+void tl_session_pump(struct tl_session *s);
+
+/* Want input, or do not. */
+void tl_session_read(struct tl_session *s, bool on);
+/* Consume what is kept of the input, then receive. From outside of on_input. */
+void tl_session_resume_input(struct tl_session *s);
+
+void tl_session_set_phase(struct tl_session *s, const struct tl_phase *phase);
+/* on_timer after that time. */
+void tl_session_arm(struct tl_session *s, uint64_t delay_ms);
+
+/* Subscribe; the phase's on_acknowledged follows, maybe from inside. False: no memory. */
+bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct tl_bytes name);
+/* The cursor to the newest border: from here on everything is delivered. */
+void tl_session_go_live(struct tl_session *s, struct tl_mark from);
+
+/* Publish; takes the payload's memory over. The phase's on_published follows, never from inside.
+ * False: no memory. */
+bool tl_session_publish(struct tl_session *s, struct tl_bytes name, struct tl_buf *payload);
+
+/* Send what is left of the session's own, then FIN, then wait a moment for the peer's. */
+void tl_session_finish(struct tl_session *s);
+/* Close now. */
+void tl_session_close(struct tl_session *s);
+/* Close now and drop what the kernel holds for the peer. */
+void tl_session_reset(struct tl_session *s);
+
+/* Count the session in that gauge until it ends. */
+void tl_session_gauge(struct tl_session *s, enum tl_metric gauge);
+
+/* Heartbeat helper: a jittered interval, at most ping_ms. */
+uint64_t tl_session_beat_ms(const struct tl_session *s);
+/* websocket.c */
+void tl_websocket_start(struct tl_session *s, bool duplex, bool polite_close);
+void tl_websocket_close(struct tl_session *s, enum tl_ws_close code, const char *reason);
+/* sse.c */
+void tl_sse_start_stream(struct tl_session *s);
+/* request.c */
+void tl_request_start(struct tl_session *s);
+void tl_exchange_free(struct tl_session *s);
+
+#endif

@@ -1,0 +1,158 @@
+/* The phase of a session that is an event stream (WHATWG HTML, Server-sent events). */
+#include "gateway/session.h"
+
+#include "gateway/exchange.h"
+#include "proto/http1.h"
+#include "proto/sse.h"
+
+#include <stdio.h>
+
+#define RETRY_MS 1000 /* and up to as much again, so that a crowd does not return at once */
+
+static void control(struct tl_session *s, const char *name, const char *json)
+{
+    struct tl_buf out = {0};
+    tl_sse_control(&out, name, tl_bytes_str(json));
+    if (tl_session_own_buf(s, &out))
+        tl_session_pump(s);
+}
+
+static void append_gap(struct tl_buf *out, uint64_t missed, const char *reason)
+{
+    char json[128];
+    if (missed > 0)
+        snprintf(json, sizeof json, "{\"missed\":%llu,\"reason\":\"%s\"}",
+                 (unsigned long long)missed, reason);
+    else
+        snprintf(json, sizeof json, "{\"missed\":null,\"reason\":\"%s\"}", reason);
+    tl_sse_control(out, "gap", tl_bytes_str(json));
+}
+
+/* Where this client goes on: at its position, behind a gap that it is told of, or now (R16). */
+static struct tl_mark resume(struct tl_session *s, struct tl_buf *out)
+{
+    const struct tl_view *view = &s->sub.view->view;
+    const struct tl_exchange *exchange = s->exchange;
+    struct tl_mark from = view->head;
+    uint64_t missed = 0;
+    if (!exchange->resumes)
+        return from;
+    enum tl_resume outcome = tl_view_resume(view, exchange->position, &from, &missed);
+    if (outcome == TL_RESUME_FROM)
+        return from;
+    tl_metric_add(TL_M_GAPS, 1);
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
+    if (outcome == TL_RESUME_GAP)
+        append_gap(out, missed, "older messages are not kept");
+    else
+        append_gap(out, 0, "the position is of another time");
+    return from;
+}
+
+static void on_acknowledged(struct tl_session *s)
+{
+    struct tl_buf out = {0};
+    char token[TL_POSITION_TEXT_MAX];
+    if (s->told_down)
+        tl_sse_control(&out, "broker", TL_LIT("{\"state\":\"up\"}"));
+    struct tl_mark from = resume(s, &out);
+    struct tl_position position = {s->sub.view->view.epoch, from.idx};
+    tl_sse_start(&out, tl_bytes(token, tl_position_print(position, token)));
+    tl_exchange_free(s);
+    if (!tl_session_own_buf(s, &out))
+        return;
+    tl_session_go_live(s, from);
+    tl_session_pump(s);
+}
+
+static void on_link_down(struct tl_session *s)
+{
+    if (s->told_down)
+        return;
+    s->told_down = true;
+    control(s, "broker", "{\"state\":\"down\"}");
+}
+
+static void on_refused(struct tl_session *s, enum tl_broker_status why)
+{
+    control(s, "broker",
+            why == TL_BROKER_DENIED ? "{\"state\":\"refused\",\"reason\":\"forbidden\"}"
+                                    : "{\"state\":\"refused\",\"reason\":\"not served\"}");
+    tl_session_finish(s);
+}
+
+/* The stream ends between events; the browser comes back with its last id and is told the gap. */
+static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
+{
+    tl_metric_add(TL_M_OVERFLOWS, 1);
+    tl_metric_add(TL_M_GAPS, 1);
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
+    tl_session_finish(s);
+}
+
+static void on_timer(struct tl_session *s)
+{
+    struct tl_buf out = {0};
+    tl_session_arm(s, tl_session_beat_ms(s));
+    if (s->own_n > 0)
+        return; /* the last one has not gone yet; TCP_USER_TIMEOUT and the stall timeout watch */
+    tl_sse_comment(&out, "");
+    if (tl_session_own_buf(s, &out))
+        tl_session_pump(s);
+}
+
+/* Nothing is expected from an event stream's client. */
+static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    (void)s;
+    (void)bytes;
+    return n;
+}
+
+static void on_published(struct tl_session *s, struct tl_publish_request *request)
+{
+    (void)s;
+    (void)request;
+}
+
+const struct tl_phase tl_phase_sse = {
+    .name = "sse",
+    .on_input = on_input,
+    .on_input_end = tl_session_close,
+    .on_timer = on_timer,
+    .on_acknowledged = on_acknowledged,
+    .on_refused = on_refused,
+    .on_overflow = on_overflow,
+    .on_link_down = on_link_down,
+    .on_published = on_published,
+    .on_drain = tl_session_finish,
+};
+
+void tl_sse_start_stream(struct tl_session *s)
+{
+    struct tl_exchange *exchange = s->exchange;
+    struct tl_buf out = {0};
+    tl_buf_append(&exchange->headers,
+                  TL_LIT("Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"));
+    struct tl_http1_response response = {
+        .status = 200,
+        .content_type = "text/event-stream",
+        .extra = tl_buf_bytes(&exchange->headers),
+        .minor = exchange->minor,
+        .until_close = true,
+    };
+    tl_http1_respond(&out, &response);
+    tl_sse_retry(&out, RETRY_MS + (uint32_t)(tl_session_beat_ms(s) % RETRY_MS));
+    tl_sse_comment(&out, "tramline");
+    if (!tl_session_own_buf(s, &out))
+        return;
+    tl_session_set_phase(s, &tl_phase_sse);
+    tl_session_gauge(s, TL_M_SSE_SESSIONS);
+    tl_session_arm(s, tl_session_beat_ms(s));
+    tl_conn_tune(&s->conn, (uint32_t)(2 * s->worker->config->ping_ms));
+    tl_session_pump(s);
+    if (s->closed)
+        return;
+    if (!tl_session_subscribe(s, TL_LANE_SSE, tl_exchange_name(exchange)))
+        on_refused(s, TL_BROKER_FULL);
+}

@@ -1,0 +1,272 @@
+/* The phase of a session that is a WebSocket: RFC 6455 after the handshake. */
+#include "gateway/session.h"
+
+#include <stdio.h>
+
+#define ANSWERS_MAX   4096 /* unsent pongs: beyond, input waits until they have gone */
+#define PUBLISHES_MAX 64   /* unanswered publishes of one duplex session: likewise */
+#define CLOSE_MS      5000 /* for the peer's close frame */
+
+static const struct tl_bytes close_word = {(const uint8_t *)"close", 5};
+
+static bool send_frame(struct tl_session *s, enum tl_ws_opcode opcode, struct tl_bytes payload)
+{
+    uint8_t frame[2 + TL_WS_CONTROL_MAX];
+    size_t n = tl_ws_header(frame, opcode, payload.n);
+    if (payload.n > 0)
+        memcpy(frame + n, payload.p, payload.n);
+    return tl_session_own(s, tl_bytes(frame, n + payload.n));
+}
+
+static bool send_close(struct tl_session *s, uint16_t code, struct tl_bytes reason)
+{
+    uint8_t payload[TL_WS_CONTROL_MAX];
+    size_t n = tl_ws_close_payload(payload, code, reason);
+    s->close_sent = true;
+    return send_frame(s, TL_WS_CLOSE, tl_bytes(payload, n));
+}
+
+static void leave(struct tl_session *s)
+{
+    tl_subscription_close(&s->sub);
+    tl_buf_deinit(&s->message);
+}
+
+void tl_websocket_close(struct tl_session *s, enum tl_ws_close code, const char *reason)
+{
+    if (s->closed || s->close_sent)
+        return;
+    leave(s);
+    tl_session_set_phase(s, &tl_phase_ending);
+    if (!send_close(s, (uint16_t)code, tl_bytes_str(reason)))
+        return;
+    tl_session_arm(s, CLOSE_MS);
+    tl_session_pump(s);
+    /* The peer's close frame is waited for. */
+    if (!s->closed)
+        tl_session_resume_input(s);
+}
+
+/* The peer broke the rules: tell it, and wait for nothing. */
+static void fail(struct tl_session *s, uint16_t code, const char *reason)
+{
+    enum tl_metric metric = code == TL_WS_CLOSE_TOO_BIG  ? TL_M_INBOUND_TOO_BIG
+                            : code == TL_WS_CLOSE_POLICY ? TL_M_INBOUND_RATE
+                                                         : TL_M_PROTOCOL_ERRORS;
+    tl_metric_add(metric, 1);
+    leave(s);
+    if (send_close(s, code, tl_bytes_str(reason)))
+        tl_session_finish(s);
+}
+
+static void on_close_frame(struct tl_session *s, const struct tl_ws_event *event)
+{
+    leave(s);
+    if (send_close(s, event->close_code, tl_bytes(NULL, 0)))
+        tl_session_finish(s);
+}
+
+/* More messages in this second than allowed? */
+static bool is_too_fast(struct tl_session *s)
+{
+    uint32_t second = (uint32_t)(tl_loop_now_ms(s->worker->loop) / 1000);
+    if (s->rate_second != second) {
+        s->rate_second = second;
+        s->rate_n = 0;
+    }
+    return ++s->rate_n > s->worker->config->inbound_rate_max;
+}
+
+static struct tl_bytes room_name(const struct tl_session *s)
+{
+    return tl_channel_view_name(s->sub.view);
+}
+
+/* A whole message of the client is in s->message (of a receive-only route: its beginning). */
+static void on_message(struct tl_session *s, enum tl_ws_opcode opcode)
+{
+    tl_metric_add(TL_M_CLIENT_MESSAGES, 1);
+    if (s->polite_close && opcode == TL_WS_TEXT &&
+        tl_bytes_eq(tl_buf_bytes(&s->message), close_word)) {
+        tl_websocket_close(s, TL_WS_CLOSE_NORMAL, "closed as asked");
+        return;
+    }
+    if (!s->duplex) {
+        tl_buf_deinit(&s->message);
+        return;
+    }
+    if (!tl_session_publish(s, room_name(s), &s->message)) {
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "out of memory");
+        return;
+    }
+    if (s->publishes_n >= PUBLISHES_MAX)
+        tl_session_read(s, false);
+}
+
+static void on_data(struct tl_session *s, const struct tl_ws_event *event)
+{
+    /* Where messages are not published, all that may matter is the word `close`. */
+    size_t keep = s->duplex ? event->bytes.n : close_word.n + 1 - s->message.n;
+    if (s->duplex || s->polite_close)
+        tl_buf_append(&s->message,
+                      tl_bytes(event->bytes.p, event->bytes.n < keep ? event->bytes.n : keep));
+    if (s->message.failed) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "out of memory");
+        return;
+    }
+    if (event->message_start && is_too_fast(s)) {
+        fail(s, TL_WS_CLOSE_POLICY, "too many messages, see --inbound-rate");
+        return;
+    }
+    if (event->message_end)
+        on_message(s, event->opcode);
+}
+
+static void on_ping(struct tl_session *s, const struct tl_ws_event *event)
+{
+    if (send_frame(s, TL_WS_PONG, event->bytes) && s->own_n > ANSWERS_MAX)
+        tl_session_read(s, false);
+}
+
+static void on_event(struct tl_session *s, const struct tl_ws_event *event)
+{
+    switch (event->kind) {
+    case TL_WS_ON_DATA:
+        on_data(s, event);
+        break;
+    case TL_WS_ON_PING:
+        on_ping(s, event);
+        break;
+    case TL_WS_ON_PONG:
+        break;
+    case TL_WS_ON_CLOSE:
+        on_close_frame(s, event);
+        break;
+    }
+}
+
+static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
+{
+    size_t used = 0;
+    while (s->phase == &tl_phase_websocket && s->reading && !s->closed) {
+        size_t part;
+        struct tl_ws_event event;
+        enum tl_parse r = tl_ws_parse(&s->ws, bytes + used, n - used, &part, &event);
+        used += part;
+        if (r == TL_PARSE_MORE)
+            break;
+        if (r == TL_PARSE_BAD) {
+            fail(s, s->ws.close_code, s->ws.reason);
+            return n;
+        }
+        on_event(s, &event);
+    }
+    if (s->own && !s->closed)
+        tl_session_pump(s);
+    return used;
+}
+
+static void on_sent_all(struct tl_session *s)
+{
+    if (!s->reading && s->publishes_n < PUBLISHES_MAX)
+        tl_session_resume_input(s);
+}
+
+static void on_published(struct tl_session *s, struct tl_publish_request *request)
+{
+    switch (request->publish.status) {
+    case TL_BROKER_OK:
+        if (!s->reading && s->publishes_n < PUBLISHES_MAX / 2 && s->own_n <= ANSWERS_MAX)
+            tl_session_resume_input(s);
+        return;
+    case TL_BROKER_DENIED:
+        tl_websocket_close(s, TL_WS_CLOSE_POLICY, "the broker forbids publishing here");
+        return;
+    case TL_BROKER_UNKNOWN:
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "broker lost: published or not is unknown");
+        return;
+    case TL_BROKER_DOWN:
+    case TL_BROKER_FAILED:
+    case TL_BROKER_FULL:
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "broker unavailable: not published");
+        return;
+    }
+}
+
+/* The heartbeat: a ping, and the end of who did not answer the last one. */
+static void on_timer(struct tl_session *s)
+{
+    if (s->pinged && !s->alive) {
+        tl_metric_add(TL_M_DEAD_PEERS, 1);
+        tl_session_reset(s);
+        return;
+    }
+    s->alive = false;
+    s->pinged = true;
+    if (s->own_n <= ANSWERS_MAX && !send_frame(s, TL_WS_PING, tl_bytes(NULL, 0)))
+        return;
+    tl_session_arm(s, tl_session_beat_ms(s));
+    tl_session_pump(s);
+}
+
+static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
+{
+    char reason[64];
+    tl_metric_add(TL_M_OVERFLOWS, 1);
+    tl_metric_add(TL_M_GAPS, 1);
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
+    snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
+    tl_websocket_close(s, TL_WS_CLOSE_SLOW, reason);
+}
+
+static void on_refused(struct tl_session *s, enum tl_broker_status why)
+{
+    if (why == TL_BROKER_DENIED)
+        tl_websocket_close(s, TL_WS_CLOSE_POLICY, "the broker forbids this channel");
+    else
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "the broker does not serve this channel");
+}
+
+/* A raw WebSocket has no words for it; the counters tell, and the gap that follows. */
+static void on_link_down(struct tl_session *s)
+{
+    (void)s;
+}
+
+static void on_acknowledged(struct tl_session *s)
+{
+    (void)s;
+}
+
+static void on_drain(struct tl_session *s)
+{
+    tl_websocket_close(s, TL_WS_CLOSE_GOING_AWAY, "the gateway is going away");
+}
+
+const struct tl_phase tl_phase_websocket = {
+    .name = "websocket",
+    .on_input = on_input,
+    .on_input_end = tl_session_close,
+    .on_sent_all = on_sent_all,
+    .on_timer = on_timer,
+    .on_acknowledged = on_acknowledged,
+    .on_refused = on_refused,
+    .on_overflow = on_overflow,
+    .on_link_down = on_link_down,
+    .on_published = on_published,
+    .on_drain = on_drain,
+};
+
+void tl_websocket_start(struct tl_session *s, bool duplex, bool polite_close)
+{
+    s->duplex = duplex;
+    s->polite_close = polite_close;
+    tl_ws_parser_init(&s->ws, true, s->worker->config->inbound_bytes_max);
+    tl_session_set_phase(s, &tl_phase_websocket);
+    tl_session_gauge(s, TL_M_WS_SESSIONS);
+    tl_session_arm(s, tl_session_beat_ms(s));
+    tl_session_go_live(s, s->sub.view->view.head);
+    tl_session_resume_input(s);
+    tl_session_pump(s);
+}

@@ -1,0 +1,359 @@
+#include "gateway/worker.h"
+
+#include "base/alloc.h"
+#include "base/logger.h"
+#include "base/metrics.h"
+#include "gateway/hub.h"
+#include "gateway/limits.h"
+#include "gateway/session.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define ACCEPT_RETRY_MS 100
+#define DRAIN_TICK_MS   20
+#define DRAIN_AT_ONCE   100 /* so few need no spreading */
+#define DRAIN_EXTRA_MS  6000
+
+/* --- accepting --- */
+
+static void set_accepting(struct tl_worker *worker, bool on)
+{
+    if (worker->accepting == on)
+        return;
+    worker->accepting = on;
+    for (unsigned i = 0; i < worker->listeners_n; i++) {
+        if (on)
+            tl_acceptor_resume(&worker->listeners[i].acceptor);
+        else
+            tl_acceptor_pause(&worker->listeners[i].acceptor);
+    }
+}
+
+static void on_accept_timer(struct tl_timer *timer)
+{
+    struct tl_worker *worker = TL_CONTAINER(timer, struct tl_worker, accept_timer);
+    if (!worker->draining)
+        set_accepting(worker, true);
+}
+
+/* Out of descriptors or kernel memory: look again soon, and say it once per shortage. */
+static void on_accept_refused(struct tl_acceptor *acceptor, int error)
+{
+    struct tl_worker *worker = TL_CONTAINER(acceptor, struct tl_worker_listener, acceptor)->worker;
+    if (!worker->short_of_fds) {
+        tl_metric_add(TL_M_ACCEPT_PAUSES, 1);
+        tl_logger(TL_WARN,
+                  "accepting is paused: %s; raise the limit of open files, or lower "
+                  "--max-connections",
+                  strerror(-error));
+    }
+    worker->short_of_fds = true;
+    set_accepting(worker, false);
+    tl_loop_timer_start(worker->loop, &worker->accept_timer, ACCEPT_RETRY_MS);
+}
+
+/* Over a limit: a few words that fit any socket buffer, without making a session. */
+static void refuse_connection(int fd)
+{
+    static const char answer[] =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        "Content-Length: 82\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
+        "{\"error\":\"too many connections\",\"hint\":\"see --max-connections and its "
+        "per-address form\"}\n";
+    tl_metric_add(TL_M_REFUSED_CONNECTIONS, 1);
+    ssize_t ignored = send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)ignored;
+    shutdown(fd, SHUT_WR);
+    /* The request may have come already; unread, it would turn the close into a RST. */
+    uint8_t unread[4096];
+    ignored = recv(fd, unread, sizeof unread, MSG_DONTWAIT);
+    close(fd);
+}
+
+static void on_accept(struct tl_acceptor *acceptor, int fd, const struct sockaddr_storage *peer)
+{
+    struct tl_worker_listener *listener =
+        TL_CONTAINER(acceptor, struct tl_worker_listener, acceptor);
+    struct tl_worker *worker = listener->worker;
+    struct tl_limits_address *address;
+    worker->short_of_fds = false;
+    tl_metric_add(TL_M_ACCEPTED, 1);
+    int r = tl_limits_take(worker->limits, peer, &address);
+    if (r < 0) {
+        refuse_connection(fd);
+        return;
+    }
+    struct tl_session *s = tl_session_new(worker, fd, listener->is_loopback);
+    if (!s) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_limits_give(worker->limits, address);
+        close(fd);
+        return;
+    }
+    s->address = address;
+    worker->sessions_n++;
+}
+
+int tl_worker_listen(struct tl_worker *worker, int fd, bool is_loopback)
+{
+    if (worker->listeners_n == TL_LISTENERS_MAX)
+        return -ENOSPC;
+    struct tl_worker_listener *listener = &worker->listeners[worker->listeners_n];
+    *listener = (struct tl_worker_listener){
+        .worker = worker,
+        .is_loopback = is_loopback,
+        .acceptor = {.on_accept = on_accept, .on_refused = on_accept_refused},
+    };
+    int r = tl_acceptor_open(worker->loop, &listener->acceptor, fd);
+    if (r == 0)
+        worker->listeners_n++;
+    return r;
+}
+
+/* --- what the hub tells --- */
+
+static struct tl_session *session_of(struct tl_list *node)
+{
+    return TL_CONTAINER(TL_CONTAINER(node, struct tl_subscription, node), struct tl_session, sub);
+}
+
+/* Call fn for each subscribed session of the view; fn may take it off. */
+static void each_session(struct tl_channel_view *view, bool live,
+                         void (*fn)(struct tl_session *s, struct tl_channel_view *view))
+{
+    struct tl_list *next;
+    for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = next) {
+        next = l->next;
+        if (session_of(l)->sub.live == live)
+            fn(session_of(l), view);
+    }
+}
+
+static void refuse(struct tl_session *s, struct tl_channel_view *view)
+{
+    s->phase->on_refused(s, view->refusal);
+}
+
+static void acknowledge(struct tl_session *s, struct tl_channel_view *view)
+{
+    (void)view;
+    s->phase->on_acknowledged(s);
+}
+
+static void tell_down(struct tl_session *s, struct tl_channel_view *view)
+{
+    (void)view;
+    s->phase->on_link_down(s);
+}
+
+static void pump(struct tl_session *s, struct tl_channel_view *view)
+{
+    (void)view;
+    /* A send in flight goes on by itself: a full socket costs nothing here. */
+    if (!s->sending)
+        tl_session_pump(s);
+}
+
+static void count_gaps(const struct tl_channel_view *view, const struct tl_batch_item *item)
+{
+    int64_t n = atomic_load_explicit(&view->subscribers_n, memory_order_relaxed);
+    tl_metric_add(TL_M_GAPS, n * item->gaps_n);
+    tl_metric_add(TL_M_GAP_MESSAGES, n * (int64_t)item->gap_msgs);
+}
+
+/* A view that could not take its update is of no use: all its sessions have to go. */
+static void fail_view(struct tl_channel_view *view)
+{
+    tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+    view->state = TL_ATTACH_REFUSED;
+    view->refusal = TL_BROKER_FULL;
+    each_session(view, true, refuse);
+    each_session(view, false, refuse);
+}
+
+static void apply_item(struct tl_batch_item *item)
+{
+    struct tl_channel_view *view = item->view;
+    enum tl_attach_state before = view->state;
+    if (item->has_update && tl_view_apply(&view->view, &item->update) < 0) {
+        fail_view(view);
+        return;
+    }
+    if (before == TL_ATTACH_REFUSED)
+        return;
+    view->state = item->state;
+    view->refusal = item->refusal;
+    count_gaps(view, item);
+    if (item->state == TL_ATTACH_REFUSED) {
+        each_session(view, true, refuse);
+        each_session(view, false, refuse);
+        return;
+    }
+    if (item->has_update)
+        each_session(view, true, pump);
+    if (item->state == TL_ATTACH_LIVE && before != TL_ATTACH_LIVE)
+        each_session(view, false, acknowledge);
+    else if (item->link_down)
+        each_session(view, false, tell_down);
+}
+
+/* Too much is pinned behind the logs: the sessions that lag longest go first. */
+static void shed(struct tl_worker *worker)
+{
+    if ((uint64_t)tl_metric_get(TL_M_RETIRED_BYTES) <= worker->config->retired_bytes_max)
+        return;
+    struct tl_list *next;
+    unsigned budget = 16;
+    for (struct tl_list *l = worker->lagging.next; l != &worker->lagging && budget > 0; l = next) {
+        next = l->next;
+        struct tl_session *s = TL_CONTAINER(l, struct tl_session, lag_node);
+        if (!s->sub.out->segs[0]->retired)
+            continue;
+        tl_metric_add(TL_M_PINNED_RESETS, 1);
+        tl_session_reset(s);
+        budget--;
+    }
+}
+
+void tl_worker_on_batch(struct tl_mail *mail)
+{
+    struct tl_batch *batch = TL_CONTAINER(mail, struct tl_batch, mail);
+    for (size_t i = 0; i < batch->n; i++)
+        apply_item(&batch->items[i]);
+    shed(batch->worker);
+    tl_free(batch);
+}
+
+static void check_drained(struct tl_worker *worker)
+{
+    if (worker->draining && worker->sessions_n == 0 && worker->views_n == 0 &&
+        worker->publishes_n == 0)
+        atomic_store_explicit(&worker->drained, true, memory_order_release);
+}
+
+void tl_worker_on_left(struct tl_mail *mail)
+{
+    struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, leave_mail);
+    struct tl_worker *worker = view->worker;
+    tl_view_deinit(&view->view);
+    tl_free(view);
+    worker->views_n--;
+    check_drained(worker);
+}
+
+void tl_worker_on_published(struct tl_mail *mail)
+{
+    struct tl_publish_request *request = TL_CONTAINER(mail, struct tl_publish_request, mail);
+    struct tl_worker *worker = request->worker;
+    worker->publishes_n--;
+    request->on_answer(request);
+    check_drained(worker);
+}
+
+/* --- sessions --- */
+
+void tl_worker_session_gone(struct tl_worker *worker, struct tl_session *s)
+{
+    tl_list_remove(&s->node);
+    tl_limits_give(worker->limits, s->address);
+    tl_metric_add(TL_M_CONNECTIONS, -1);
+    worker->sessions_n--;
+    if (worker->short_of_fds && !worker->draining)
+        set_accepting(worker, true);
+    check_drained(worker);
+}
+
+static void on_ready_timer(struct tl_timer *timer)
+{
+    struct tl_worker *worker = TL_CONTAINER(timer, struct tl_worker, ready_timer);
+    struct tl_list batch, *l;
+    tl_list_init(&batch);
+    tl_list_splice(&batch, &worker->ready);
+    while ((l = tl_list_pop(&batch)))
+        tl_session_pump(TL_CONTAINER(l, struct tl_session, ready_node));
+}
+
+void tl_worker_requeue(struct tl_worker *worker, struct tl_session *s, uint64_t delay_ms)
+{
+    if (!tl_list_empty(&s->ready_node))
+        return;
+    tl_list_append(&worker->ready, &s->ready_node);
+    tl_loop_timer_start(worker->loop, &worker->ready_timer, delay_ms);
+}
+
+/* --- draining --- */
+
+/* Send away the share of the sessions that the time that has passed asks for (R25). */
+static void on_drain_timer(struct tl_timer *timer)
+{
+    struct tl_worker *worker = TL_CONTAINER(timer, struct tl_worker, drain_timer);
+    uint64_t now_ms = tl_loop_now_ms(worker->loop);
+    if (now_ms >= worker->drain_until_ms + DRAIN_EXTRA_MS) {
+        struct tl_list *next;
+        for (struct tl_list *l = worker->sessions.next; l != &worker->sessions; l = next) {
+            next = l->next;
+            tl_session_reset(TL_CONTAINER(l, struct tl_session, node));
+        }
+        return;
+    }
+    size_t left_ms = now_ms < worker->drain_until_ms ? worker->drain_until_ms - now_ms : 0;
+    size_t share = worker->sessions_n * DRAIN_TICK_MS / (left_ms + DRAIN_TICK_MS) + 1;
+    if (worker->sessions_n < DRAIN_AT_ONCE || share > worker->sessions_n)
+        share = worker->sessions_n;
+    for (struct tl_list *l; share > 0 && (l = tl_list_pop(&worker->sessions)); share--) {
+        /* To the end of the list: whoever needs longer is asked again, which changes nothing. */
+        tl_list_append(&worker->sessions, l);
+        struct tl_session *s = TL_CONTAINER(l, struct tl_session, node);
+        if (!s->closed)
+            s->phase->on_drain(s);
+    }
+    tl_loop_timer_start(worker->loop, &worker->drain_timer, DRAIN_TICK_MS);
+}
+
+void tl_worker_on_drain(struct tl_mail *mail)
+{
+    struct tl_worker *worker = TL_CONTAINER(mail, struct tl_worker, drain_mail);
+    worker->draining = true;
+    worker->drain_until_ms = tl_loop_now_ms(worker->loop) + worker->config->drain_ms;
+    for (unsigned i = 0; i < worker->listeners_n; i++)
+        tl_acceptor_close(&worker->listeners[i].acceptor);
+    on_drain_timer(&worker->drain_timer);
+    check_drained(worker);
+}
+
+/* --- making and ending it --- */
+
+int tl_worker_init(struct tl_worker *worker, unsigned index, enum tl_engine engine,
+                   const struct tl_config *config, const struct tl_routes *routes,
+                   struct tl_limits *limits)
+{
+    int r = 0;
+    *worker = (struct tl_worker){
+        .index = index, .config = config, .routes = routes, .limits = limits, .accepting = true};
+    tl_list_init(&worker->sessions);
+    tl_list_init(&worker->lagging);
+    tl_list_init(&worker->ready);
+    tl_timer_init(&worker->ready_timer, on_ready_timer);
+    tl_timer_init(&worker->accept_timer, on_accept_timer);
+    tl_timer_init(&worker->drain_timer, on_drain_timer);
+    worker->drain_mail.deliver = tl_worker_on_drain;
+    worker->loop = tl_loop_new(engine, &r);
+    if (!worker->loop)
+        return r;
+    return tl_map_init(&worker->views, tl_channel_view_key);
+}
+
+void tl_worker_deinit(struct tl_worker *worker)
+{
+    if (!worker->loop)
+        return;
+    for (unsigned i = 0; i < worker->listeners_n; i++)
+        tl_acceptor_close(&worker->listeners[i].acceptor);
+    tl_timer_stop(tl_loop_timers(worker->loop), &worker->ready_timer);
+    tl_timer_stop(tl_loop_timers(worker->loop), &worker->accept_timer);
+    tl_timer_stop(tl_loop_timers(worker->loop), &worker->drain_timer);
+    tl_map_deinit(&worker->views);
+    tl_loop_free(worker->loop);
+    worker->loop = NULL;
+}

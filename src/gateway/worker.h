@@ -1,0 +1,79 @@
+/*
+ * One thread with one loop: its listeners, its sessions and its views of channels. What it knows of
+ * the others is the hub's batches.
+ */
+#ifndef TL_GATEWAY_WORKER_H
+#define TL_GATEWAY_WORKER_H
+
+#include "base/map.h"
+#include "gateway/batch.h"
+#include "gateway/config.h"
+#include "gateway/route.h"
+#include "loop/loop.h"
+
+#include <pthread.h>
+
+#define TL_WORKERS_MAX   64
+#define TL_LISTENERS_MAX 16
+
+struct tl_hub;
+struct tl_limits;
+struct tl_session;
+struct tl_worker;
+
+struct tl_worker_listener {
+    struct tl_acceptor acceptor;
+    struct tl_worker *worker;
+    bool is_loopback;
+};
+
+struct tl_worker {
+    unsigned index;
+    struct tl_loop *loop;
+    struct tl_hub *hub;
+    const struct tl_config *config;
+    const struct tl_routes *routes;
+    struct tl_limits *limits;
+    struct tl_map views;     /* struct tl_channel_view by lane and name */
+    struct tl_list sessions; /* all of them */
+    struct tl_list lagging;  /* those with a send that was not taken at once, oldest first */
+    struct tl_list ready;    /* those with more to send than one turn's share */
+    struct tl_timer ready_timer;
+    struct tl_timer accept_timer; /* looks for descriptors again */
+    struct tl_timer drain_timer;
+    struct tl_mail drain_mail;
+    struct tl_worker_listener listeners[TL_LISTENERS_MAX];
+    unsigned listeners_n;
+    bool accepting;
+    bool short_of_fds;
+    size_t sessions_n, views_n, publishes_n; /* alive, leaving ones included */
+    bool draining;
+    uint64_t drain_until_ms;
+    /* Set once nothing of a draining worker is left. Release; partner: the acquire load of the
+     * thread that ends the gateway. */
+    _Atomic bool drained;
+    pthread_t thread;
+    bool has_thread;
+};
+
+/* 0 or -errno. Config, routes and hub (set before the loop runs) outlive it. */
+TL_MUST_USE int tl_worker_init(struct tl_worker *worker, unsigned index, enum tl_engine engine,
+                               const struct tl_config *config, const struct tl_routes *routes,
+                               struct tl_limits *limits);
+/* The loop has ended. Takes a zeroed struct too. */
+void tl_worker_deinit(struct tl_worker *worker);
+
+/* Accept on a listening fd, which it owns on success. Before the loop runs. 0 or -errno. */
+TL_MUST_USE int tl_worker_listen(struct tl_worker *worker, int fd, bool is_loopback);
+
+/* deliver functions of what comes from the hub and the gateway. */
+void tl_worker_on_batch(struct tl_mail *mail);
+void tl_worker_on_left(struct tl_mail *mail);
+void tl_worker_on_published(struct tl_mail *mail);
+void tl_worker_on_drain(struct tl_mail *mail);
+
+/* For sessions: a session ended (its memory follows), and: give me another turn. */
+void tl_worker_session_gone(struct tl_worker *worker, struct tl_session *session);
+void tl_worker_requeue(struct tl_worker *worker, struct tl_session *session, uint64_t delay_ms);
+
+#endif

@@ -1,0 +1,26 @@
+#include "loop/sys.h"
+
+/* accept4() and connect() take a transparent union in glibc, so their own type does not fit. */
+static int sys_accept4(int fd, struct sockaddr *peer, socklen_t *peer_n, int flags)
+{
+    return accept4(fd, peer, peer_n, flags);
+}
+
+static int sys_connect(int fd, const struct sockaddr *address, socklen_t address_n)
+{
+    return connect(fd, address, address_n);
+}
+
+#define KERNEL                                                                                     \
+    {                                                                                              \
+        .accept4 = sys_accept4, .socket = socket, .connect = sys_connect, .recv = recv,            \
+        .send = send, .sendmsg = sendmsg, .epoll_create1 = epoll_create1, .epoll_ctl = epoll_ctl,  \
+        .epoll_wait = epoll_wait, .recv_bytes_max = SIZE_MAX                                       \
+    }
+
+struct tl_sys tl_sys = KERNEL;
+
+void tl_sys_restore(void)
+{
+    tl_sys = (struct tl_sys)KERNEL;
+}

@@ -1,0 +1,36 @@
+/*
+ * The engines' system calls as a table, so that tests can make any of them fail, be interrupted or
+ * be short. Production code never writes it; a call costs one indirect jump, as through the PLT.
+ * It never interprets a result: all return -1 and set errno as the kernel's do.
+ */
+#ifndef TL_LOOP_SYS_H
+#define TL_LOOP_SYS_H
+
+#include "base/bytes.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct tl_sys {
+    int (*accept4)(int fd, struct sockaddr *peer, socklen_t *peer_n, int flags);
+    int (*socket)(int family, int type, int protocol);
+    int (*connect)(int fd, const struct sockaddr *address, socklen_t address_n);
+    ssize_t (*recv)(int fd, void *bytes, size_t n, int flags);
+    ssize_t (*send)(int fd, const void *bytes, size_t n, int flags);
+    ssize_t (*sendmsg)(int fd, const struct msghdr *msg, int flags);
+    int (*epoll_create1)(int flags);
+    int (*epoll_ctl)(int epoll_fd, int op, int fd, struct epoll_event *event);
+    int (*epoll_wait)(int epoll_fd, struct epoll_event *events, int events_n, int timeout_ms);
+    /* Bytes asked for by a receive, at most the engine's buffer. (A short read means that the
+     * socket is drained, so a test for small reads must ask for little, not answer with little.) */
+    size_t recv_bytes_max;
+};
+
+/* Tests change it while no loop runs on another thread. */
+extern struct tl_sys tl_sys;
+
+/* Back to the kernel's own. */
+void tl_sys_restore(void);
+
+#endif

@@ -1,0 +1,74 @@
+#include "proto/http1.h"
+#include "proto/json.h"
+
+static const struct {
+    int status;
+    const char *text;
+} phrases[] = {
+    {100, "Continue"},
+    {101, "Switching Protocols"},
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {304, "Not Modified"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {406, "Not Acceptable"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {411, "Length Required"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {417, "Expectation Failed"},
+    {426, "Upgrade Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {503, "Service Unavailable"},
+    {505, "HTTP Version Not Supported"},
+};
+
+const char *tl_http1_status_text(int status)
+{
+    for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
+        if (phrases[i].status == status)
+            return phrases[i].text;
+    return "Unknown";
+}
+
+void tl_http1_respond(struct tl_buf *out, const struct tl_http1_response *r)
+{
+    bool interim = r->status < 200;
+    bool bodyless = interim || r->status == 204 || r->status == 304;
+    tl_buf_printf(out, "HTTP/1.1 %d %s\r\n", r->status, tl_http1_status_text(r->status));
+    if (r->content_type)
+        tl_buf_printf(out, "Content-Type: %s\r\n", r->content_type);
+    if (!bodyless && !r->until_close)
+        tl_buf_printf(out, "Content-Length: %zu\r\n", r->body.n);
+    if (!interim && (!r->keep_alive || r->until_close))
+        tl_buf_str(out, "Connection: close\r\n");
+    else if (!interim && r->minor == 0)
+        tl_buf_str(out, "Connection: keep-alive\r\n");
+    tl_buf_append(out, r->extra);
+    tl_buf_str(out, "\r\n");
+    if (!bodyless && !r->is_head)
+        tl_buf_append(out, r->body);
+}
+
+void tl_http1_error_body(struct tl_buf *out, const char *error, const char *hint)
+{
+    tl_buf_str(out, "{\"error\":");
+    tl_json_string(out, tl_bytes_str(error));
+    if (hint) {
+        tl_buf_str(out, ",\"hint\":");
+        tl_json_string(out, tl_bytes_str(hint));
+    }
+    tl_buf_str(out, "}\n");
+}
