@@ -125,7 +125,7 @@ static uint32_t connections_max(const struct serve *serve)
     uint64_t fit = serve->descriptors > 2 * FDS_SPARE ? serve->descriptors - FDS_SPARE
                                                       : serve->descriptors / 2;
     uint64_t asked = serve->options.connections_max;
-    return (uint32_t)(asked > 0 && asked < fit ? asked : fit);
+    return (uint32_t)(asked > 0 ? asked : fit);
 }
 
 static int read_config(struct serve *serve)

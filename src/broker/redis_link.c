@@ -18,8 +18,10 @@ enum { PING_NONE, PING_DUE, PING_SENT };
 #define STABLE_MS 1000
 /* How long received bytes are waited for after a send failed. */
 #define BROKEN_MS 200
-/* Bytes in the last second or two above which a sudden end looks like Redis' buffer limit. */
-#define FLOOD_BYTES ((uint64_t)256 << 10)
+/* Bytes in the last second or two above which an end of the subscriber's link looks like Redis'
+ * buffer limit; the lower one where the end was a rough one. */
+#define FLOOD_BYTES ((uint64_t)64 << 10)
+#define ROUGH_BYTES ((uint64_t)8 << 10)
 #define REASON_MAX  300
 
 static bool error_starts(struct tl_bytes words, const char *prefix)
@@ -362,6 +364,7 @@ static void on_reply(struct tl_redis_link *l)
         on_handshake_reply(l);
     } else if (is_ping_answer(l)) {
         l->ping.state = PING_NONE;
+        watch(l); /* for the next silence, not for this PING's death */
         /* LOADING, MASTERDOWN: alive, but messages may be missing meanwhile. */
         if (is_error && !error_starts(top->bytes, "NOPERM"))
             lose_for_error(l, "PING refused");
@@ -386,15 +389,23 @@ static void count_flow(struct tl_redis_link *l, size_t n)
     l->flow.now += n;
 }
 
+/* Redis cuts off subscribers that it cannot send to, and says so in its own log only. */
+static bool is_cut_off(struct tl_redis_link *l, bool rough)
+{
+    count_flow(l, 0);
+    return l->state == TL_REDIS_UP && strcmp(l->role, "sub") == 0 &&
+           l->flow.now + l->flow.before >= (rough ? ROUGH_BYTES : FLOOD_BYTES);
+}
+
 static void lose_at_end(struct tl_redis_link *l, ssize_t n)
 {
     char reason[REASON_MAX];
     bool cut = tl_resp_is_within(&l->resp);
-    count_flow(l, 0);
-    bool flood = l->state == TL_REDIS_UP && l->flow.now + l->flow.before >= FLOOD_BYTES;
     snprintf(reason, sizeof reason, "%s%s%s", n == 0 ? "closed by Redis" : strerror((int)-n),
              cut ? " in the middle of an answer" : "",
-             flood ? " while much was flowing: perhaps client-output-buffer-limit pubsub" : "");
+             is_cut_off(l, cut || n < 0)
+                 ? " while much was flowing, probably for client-output-buffer-limit pubsub"
+                 : "");
     lose(l, reason, 0);
 }
 

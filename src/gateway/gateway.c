@@ -9,7 +9,7 @@
 #include <signal.h>
 
 #define END_TURN_MS  20
-#define END_EXTRA_MS 8000 /* behind the drain window: then what is left is left */
+#define END_EXTRA_MS 3000 /* behind the drain window: then what is left is left */
 
 struct tl_gateway {
     const struct tl_config *config;

@@ -130,7 +130,7 @@ static void answer_metrics(struct tl_session *s)
     struct tl_buf text = {0};
     tl_metrics_text(&text);
     if (text.failed)
-        tl_exchange_refuse(s, 503, "out of memory", NULL);
+        tl_exchange_refuse(s, 503, "out of memory", "try again");
     else
         tl_exchange_respond(s, 200, "text/plain; version=0.0.4; charset=utf-8",
                             tl_buf_bytes(&text));
@@ -213,14 +213,14 @@ static void start_websocket(struct tl_session *s, const struct tl_http1_request 
         return;
     }
     if (tl_ws_accept(key, exchange->accept) < 0) {
-        tl_exchange_refuse(s, 503, "out of memory", NULL);
+        tl_exchange_refuse(s, 503, "out of memory", "try again");
         return;
     }
     tl_session_set_phase(s, &tl_phase_pending);
     tl_session_read(s, false);
     tl_session_arm(s, s->worker->config->subscribe_timeout_ms);
     if (!tl_session_subscribe(s, TL_LANE_WS, tl_exchange_name(exchange)))
-        tl_exchange_refuse(s, 503, "out of memory", NULL);
+        tl_exchange_refuse(s, 503, "out of memory", "try again");
 }
 
 /* The position that an EventSource brings back, or that a link carries. */
@@ -262,7 +262,7 @@ static void publish_body(struct tl_session *s)
     tl_session_read(s, false);
     tl_session_arm(s, IDLE_MS);
     if (!tl_session_publish(s, tl_exchange_name(s->exchange), &s->exchange->body))
-        tl_exchange_refuse(s, 503, "out of memory: not published", NULL);
+        tl_exchange_refuse(s, 503, "out of memory: not published", "try again");
 }
 
 static void start_publish(struct tl_session *s, const struct tl_http1_request *request)
@@ -443,7 +443,10 @@ static size_t read_head(struct tl_session *s, struct tl_bytes bytes)
 static size_t refuse_body(struct tl_session *s, int status, const char *error, size_t n)
 {
     s->exchange->keep_alive = false;
-    tl_exchange_refuse(s, status, error, status == 413 ? "see --max-message" : NULL);
+    tl_exchange_refuse(s, status, error,
+                       status == 413   ? "see --max-message"
+                       : status == 503 ? "try again"
+                                       : "a body as in RFC 9112 6 is read here");
     return n;
 }
 
@@ -459,7 +462,8 @@ static size_t read_body(struct tl_session *s, struct tl_bytes bytes)
         used += part;
         if (r == TL_PARSE_BAD)
             return refuse_body(s, exchange->http.status, exchange->http.reason, bytes.n);
-        if (chunk.n > s->worker->config->message_bytes_max - exchange->body.n)
+        if (chunk.n + tl_http1_body_left(&exchange->http) >
+            s->worker->config->message_bytes_max - exchange->body.n)
             return refuse_body(s, 413, "message too big", bytes.n);
         tl_buf_append(&exchange->body, chunk);
         if (exchange->body.failed)

@@ -6,7 +6,7 @@
 #include <errno.h>
 
 /* What a client finds without any --route. The last two are those of the question that this
- * gateway grew from. A room's channel has a prefix, so that a chat cannot write to any channel. */
+ * gateway grew from. */
 static const struct {
     enum tl_route_kind kind;
     const char *path, *channel;
@@ -15,7 +15,7 @@ static const struct {
     {TL_ROUTE_WS, "/ws/{channel}", "{channel}", false},
     {TL_ROUTE_SSE, "/sse/{channel}", "{channel}", false},
     {TL_ROUTE_PUB, "/pub/{channel}", "{channel}", false},
-    {TL_ROUTE_DUPLEX, "/chat/{room}", "chat_{room}", false},
+    {TL_ROUTE_DUPLEX, "/chat/{room}", "{room}", false},
     {TL_ROUTE_WS, "/tram-state-ws/{tram_id}", "tram_{tram_id}", true},
     {TL_ROUTE_PUB, "/tram-state/{tram_id}", "tram_{tram_id}", false},
 };

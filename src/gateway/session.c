@@ -10,6 +10,7 @@
 
 #define OUT_BYTES       65536 /* one send takes about so much of a lane */
 #define PUMP_SENDS      8     /* and one turn so many sends, then it is the next one's turn */
+#define ENDING_MIN_MS   500   /* also when the drain window is over */
 #define ENDING_MS       5000  /* for the last bytes, and for the peer's close frame */
 #define DRAINING_MS     1000  /* for the peer's FIN */
 #define OWN_MAX         (1u << 20)
@@ -406,23 +407,31 @@ bool tl_session_publish(struct tl_session *s, struct tl_bytes name, struct tl_bu
 
 /* --- the end --- */
 
-void tl_session_set_phase(struct tl_session *s, const struct tl_phase *phase)
-{
-    s->phase = phase;
-}
-
 void tl_session_gauge(struct tl_session *s, enum tl_metric gauge)
 {
     tl_metric_add(gauge, 1);
     s->gauge = (uint8_t)gauge;
 }
 
+static void leave_gauge(struct tl_session *s)
+{
+    if (s->gauge)
+        tl_metric_add((enum tl_metric)s->gauge, -1);
+    s->gauge = 0;
+}
+
+void tl_session_set_phase(struct tl_session *s, const struct tl_phase *phase)
+{
+    s->phase = phase;
+    if (phase == &tl_phase_ending)
+        leave_gauge(s);
+}
+
 static void let_go(struct tl_session *s)
 {
     s->closed = true;
     s->reading = false;
-    if (s->gauge)
-        tl_metric_add((enum tl_metric)s->gauge, -1);
+    leave_gauge(s);
     tl_subscription_close(&s->sub);
     struct tl_list *l;
     while ((l = tl_list_pop(&s->publishes)))
@@ -460,6 +469,15 @@ static void on_closed(struct tl_stream *stream)
     tl_free(s);
 }
 
+uint64_t tl_session_ending_ms(const struct tl_session *s)
+{
+    const struct tl_worker *worker = s->worker;
+    if (!worker->draining)
+        return ENDING_MS;
+    uint64_t now_ms = now_of(s);
+    return ENDING_MIN_MS + (now_ms < worker->drain_until_ms ? worker->drain_until_ms - now_ms : 0);
+}
+
 void tl_session_finish(struct tl_session *s)
 {
     if (s->closed || s->phase == &tl_phase_draining)
@@ -467,7 +485,7 @@ void tl_session_finish(struct tl_session *s)
     tl_subscription_close(&s->sub);
     s->close_received = true; /* nothing more is waited for */
     tl_session_set_phase(s, &tl_phase_ending);
-    tl_session_arm(s, ENDING_MS);
+    tl_session_arm(s, tl_session_ending_ms(s));
     tl_session_pump(s);
 }
 

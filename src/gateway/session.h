@@ -119,6 +119,8 @@ bool tl_session_publish(struct tl_session *s, struct tl_bytes name, struct tl_bu
 
 /* Send what is left of the session's own, then FIN, then wait a moment for the peer's. */
 void tl_session_finish(struct tl_session *s);
+/* How long an ending session gets for its last bytes and the peer's close frame. */
+uint64_t tl_session_ending_ms(const struct tl_session *s);
 /* Close now. */
 void tl_session_close(struct tl_session *s);
 /* Close now and drop what the kernel holds for the peer. */

@@ -5,7 +5,6 @@
 
 #define ANSWERS_MAX   4096 /* unsent pongs: beyond, input waits until they have gone */
 #define PUBLISHES_MAX 64   /* unanswered publishes of one duplex session: likewise */
-#define CLOSE_MS      5000 /* for the peer's close frame */
 
 static const struct tl_bytes close_word = {(const uint8_t *)"close", 5};
 
@@ -40,7 +39,7 @@ void tl_websocket_close(struct tl_session *s, enum tl_ws_close code, const char 
     tl_session_set_phase(s, &tl_phase_ending);
     if (!send_close(s, (uint16_t)code, tl_bytes_str(reason)))
         return;
-    tl_session_arm(s, CLOSE_MS);
+    tl_session_arm(s, tl_session_ending_ms(s));
     tl_session_pump(s);
     /* The peer's close frame is waited for. */
     if (!s->closed)
@@ -61,8 +60,12 @@ static void fail(struct tl_session *s, uint16_t code, const char *reason)
 
 static void on_close_frame(struct tl_session *s, const struct tl_ws_event *event)
 {
+    uint8_t reason[TL_WS_REASON_MAX]; /* the input is lent, and may be gone with the phase */
+    struct tl_bytes echo = tl_bytes(reason, event->bytes.n);
+    if (echo.n > 0)
+        memcpy(reason, event->bytes.p, echo.n);
     leave(s);
-    if (send_close(s, event->close_code, tl_bytes(NULL, 0)))
+    if (send_close(s, event->close_code, echo))
         tl_session_finish(s);
 }
 

@@ -12,8 +12,8 @@
 
 #define ACCEPT_RETRY_MS 100
 #define DRAIN_TICK_MS   20
-#define DRAIN_AT_ONCE   100 /* so few need no spreading */
-#define DRAIN_EXTRA_MS  6000
+#define DRAIN_AT_ONCE   100  /* so few need no spreading */
+#define DRAIN_EXTRA_MS  1000 /* behind the window; then what is left is cut */
 
 /* --- accepting --- */
 
@@ -44,8 +44,8 @@ static void on_accept_refused(struct tl_acceptor *acceptor, int error)
     if (!worker->short_of_fds) {
         tl_metric_add(TL_M_ACCEPT_PAUSES, 1);
         tl_logger(TL_WARN,
-                  "accepting is paused: %s; raise the limit of open files, or lower "
-                  "--max-connections",
+                  "out of descriptors or memory: accepting is paused (%s); raise the limit of "
+                  "open files or lower --max-connections",
                   strerror(-error));
     }
     worker->short_of_fds = true;
@@ -149,9 +149,11 @@ static void tell_down(struct tl_session *s, struct tl_channel_view *view)
 
 static void pump(struct tl_session *s, struct tl_channel_view *view)
 {
-    (void)view;
-    /* A send in flight goes on by itself: a full socket costs nothing here. */
-    if (!s->sending)
+    const struct tl_outvec *out = s->sub.out;
+    if (out && out->to.off < view->view.tail.off)
+        /* What follows the send in flight has left the log. */
+        s->phase->on_overflow(s, view->view.tail.msg - out->to.msg);
+    else if (!s->sending) /* a send in flight goes on by itself: a full socket costs nothing */
         tl_session_pump(s);
 }
 

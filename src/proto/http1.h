@@ -93,6 +93,12 @@ TL_MUST_USE enum tl_parse tl_http1_head(struct tl_http1 *h, struct tl_bytes byte
 TL_MUST_USE enum tl_parse tl_http1_body(struct tl_http1 *h, struct tl_bytes bytes,
                                         size_t *ret_consumed, struct tl_bytes *ret_chunk);
 
+/* Bytes of the body, or of its current chunk, that were announced and have not come yet. */
+static inline uint64_t tl_http1_body_left(const struct tl_http1 *h)
+{
+    return h->left;
+}
+
 /* The value of the first header of that name (compared without case), or p NULL. */
 struct tl_bytes tl_http1_header(const struct tl_http1_request *req, const char *name);
 

@@ -43,7 +43,7 @@ static void run(struct tl_resp *r, struct tl_bytes in, struct tl_bytes cuts, siz
     size_t cut = 0;
     *ret_reason = NULL;
     while (in.n > 0) {
-        size_t n = cuts.n ? 1 + cuts.p[cut++ % cuts.n] % 16 : piece;
+        size_t n = cuts.n ? (size_t)1 + cuts.p[cut++ % cuts.n] % 16 : piece;
         n = n < in.n ? n : in.n;
         uint8_t *copy = malloc(n); /* so that ASan sees a read beyond the piece */
         assert(copy);

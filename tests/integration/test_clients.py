@@ -20,7 +20,8 @@ class Lines:
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+                                        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                        bufsize=0)  # else select() misses what is read ahead
 
     def line(self):
         readable, _, _ = harness.select.select([self.process.stdout], [], [], harness.DEADLINE)

@@ -54,7 +54,6 @@ def test_publish_answers_json(serve, channel):
 
 
 STATUS = [
-    ("GET", "/", {}, None, (404,)),
     ("GET", "/nothing/here", {}, None, (404,)),
     ("GET", "/ws", {}, None, (404,)),
     ("GET", "/ws/", dict(UPGRADE), None, (400, 404)),

@@ -214,7 +214,7 @@ def few_descriptors(n):
 
 def test_running_out_of_descriptors_pauses_and_recovers(gateway):
     """R24"""
-    g = gateway("--workers", 1, preexec=few_descriptors(64))
+    g = gateway("--workers", 1, "--max-connections", 1000, preexec=few_descriptors(64))
     keep = WebSocket(g, "/ws/keep")
     wires = [Wire(g.port) for _ in range(100)]
     wait_for(lambda: g.open_files() >= 60, "descriptors are used up")

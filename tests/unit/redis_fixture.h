@@ -192,13 +192,14 @@ static void server_deinit(struct server *s)
     tl_buf_deinit(&s->seen);
 }
 
-/* The peer with that role, or NULL. */
+/* The peer with that role, which must be there. */
 static struct peer *server_peer(struct server *s, char role)
 {
     for (int i = 0; i < PEERS_MAX; i++)
         if (s->peers[i].fd >= 0 && s->peers[i].role == role)
             return &s->peers[i];
-    return NULL;
+    fail_msg("no peer %c", role);
+    abort();
 }
 
 static bool server_saw(struct server *s, const char *text)

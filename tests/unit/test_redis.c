@@ -276,7 +276,7 @@ static void silence_loses_the_link_and_a_ping_prevents_it(void **state)
 {
     (void)state;
     struct setting t;
-    setting_up(&t, (struct tl_redis_options){.ping_ms = 20, .dead_ms = 2000});
+    setting_up(&t, (struct tl_redis_options){.ping_ms = 20, .dead_ms = 200000});
     uint64_t began = tl_clock_ms();
     unsigned before = t.server.commands;
     UNTIL(&t, t.server.commands >= before + 10); /* on both links */
@@ -308,7 +308,7 @@ static void a_ping_refused_for_loading_is_a_loss_but_noperm_is_life(void **state
 {
     (void)state;
     struct setting t;
-    setting_up(&t, (struct tl_redis_options){.ping_ms = 20, .dead_ms = 2000});
+    setting_up(&t, (struct tl_redis_options){.ping_ms = 20, .dead_ms = 200000});
     t.server.script = refuse_ping;
     t.server.error = "MASTERDOWN Link with MASTER is down";
     UNTIL(&t, t.downs == 1);
