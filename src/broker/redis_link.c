@@ -294,13 +294,14 @@ static bool is_for_people(uint8_t step, struct tl_bytes words)
            error_starts(words, "DENIED");
 }
 
-/* The step is not needed, or a later one will say it better. */
+/* The step is not needed, and the error is about this command alone. */
 static bool is_ignored(uint8_t step, struct tl_bytes words)
 {
     if (step == STEP_PING)
         return error_starts(words, "NOPERM");
-    return step == STEP_SETNAME && !error_starts(words, "ERR max number of") &&
-           !error_starts(words, "DENIED");
+    return step == STEP_SETNAME && (error_starts(words, "NOPERM") ||
+                                    (error_starts(words, "ERR") &&
+                                     !error_starts(words, "ERR max number of")));
 }
 
 static void on_all_answered(struct tl_redis_link *l)

@@ -9,6 +9,9 @@
 /* A segment and its struct fit 512 bytes at first; later ones hold 64 KiB. */
 #define SEGMENT_BYTES_MIN 320
 #define SEGMENT_BYTES_MAX 65536
+/* Segments larger than about this only where the lane keeps as much: a retained one costs all of
+ * its memory for its last message. */
+#define SEGMENT_BYTES_SMALL 2048
 /* Entries for messages of about this size, header included; with smaller ones a segment is full
  * before its bytes are. */
 #define ENTRY_BYTES 48
@@ -85,16 +88,43 @@ static void encode(const struct tl_lane *lane, const struct tl_lane_item *item, 
     tl_sse_event_write(&event, out);
 }
 
+static uint64_t kept_bytes(const struct tl_lane *lane)
+{
+    return lane->head_off - lane->tail_off;
+}
+
+/* What was right for a burst is too much for the calm after it. */
+static uint32_t shrunk_cap(const struct tl_lane *lane)
+{
+    uint32_t cap = lane->next_cap;
+    while (cap > SEGMENT_BYTES_SMALL && kept_bytes(lane) < cap / 4)
+        cap /= 2;
+    return cap;
+}
+
+static uint32_t grown_cap(const struct tl_lane *lane, uint32_t cap)
+{
+    if (cap > SEGMENT_BYTES_SMALL && kept_bytes(lane) < cap)
+        return cap;
+    return cap >= SEGMENT_BYTES_MAX / 2 ? SEGMENT_BYTES_MAX : cap * 2;
+}
+
+/* Entries count milliseconds since their segment's first one in 32 bits. */
+static bool can_take(const struct tl_segment *seg, size_t n, size_t name_n, uint64_t now_ms)
+{
+    return tl_segment_fits(seg, n, name_n) && now_ms <= seg->base_ms + UINT32_MAX;
+}
+
 int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struct tl_mark base,
                     uint64_t now_ms)
 {
     size_t n = tl_lane_encoded_size(lane, item);
     struct tl_segment *last = tl_chain_last(&lane->chain);
-    if (last && tl_segment_fits(last, n, item->name.n))
+    if (last && can_take(last, n, item->name.n, now_ms))
         return 0;
     if (n + item->name.n > UINT32_MAX / 2)
         return -EMSGSIZE;
-    uint32_t cap = lane->next_cap;
+    uint32_t cap = shrunk_cap(lane);
     bool oversize = n + item->name.n > cap;
     if (oversize && cap < SEGMENT_BYTES_MAX && n + item->name.n <= SEGMENT_BYTES_MAX / 2) {
         while (cap < n + item->name.n)
@@ -112,7 +142,7 @@ int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struc
         return -ENOMEM;
     }
     if (!oversize)
-        lane->next_cap = cap >= SEGMENT_BYTES_MAX / 2 ? SEGMENT_BYTES_MAX : cap * 2;
+        lane->next_cap = grown_cap(lane, cap);
     return 0;
 }
 

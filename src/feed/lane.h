@@ -29,7 +29,7 @@ struct tl_lane {
     bool on;
     struct tl_chain chain;
     uint64_t head_off, tail_off;
-    uint32_t next_cap; /* bytes of the next segment: small for small logs, doubling */
+    uint32_t next_cap; /* bytes of the next segment: follows what the lane keeps */
 };
 
 void tl_lane_init(struct tl_lane *lane, enum tl_lane_kind kind);
@@ -40,7 +40,7 @@ size_t tl_lane_encoded_size(const struct tl_lane *lane, const struct tl_lane_ite
 
 /*
  * Make room for one item: afterwards tl_lane_append() cannot fail. base: the log's head before the
- * item (its off is ignored). 0, or -ENOMEM, or -EMSGSIZE for 4 GiB and more.
+ * item (its off is ignored). 0, or -ENOMEM, or -EMSGSIZE for 2 GiB and more.
  */
 TL_MUST_USE int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item,
                                 struct tl_mark base, uint64_t now_ms);

@@ -138,10 +138,16 @@ static uint64_t entry_bytes(const struct tl_log *log, uint64_t idx)
     return n;
 }
 
+static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
+{
+    uint64_t time_ms = entry_time_ms(log, idx);
+    return now_ms > time_ms && now_ms - time_ms > log->limits->age_max_ms;
+}
+
 static bool is_due(const struct tl_log *log, uint64_t idx, uint64_t bytes, uint64_t now_ms)
 {
     return log->head.idx - idx > log->limits->msgs_max || bytes > log->limits->bytes_max ||
-           entry_time_ms(log, idx) + log->limits->age_max_ms < now_ms;
+           is_too_old(log, idx, now_ms);
 }
 
 uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms)

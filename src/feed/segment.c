@@ -33,10 +33,11 @@ struct tl_segment *tl_segment_ref(struct tl_segment *seg)
 
 void tl_segment_unref(struct tl_segment *seg)
 {
-    /* Release: our reads are over. Partner: the acquire fence of whoever frees. */
-    if (!seg || atomic_fetch_sub_explicit(&seg->refs, 1, memory_order_release) != 1)
+    /* Release: our reads are over. Acquire: so are those of all others, when we are the last.
+     * Partner: itself in the other threads. (A fence only where it frees would do, but the race
+     * checker does not see fences.) */
+    if (!seg || atomic_fetch_sub_explicit(&seg->refs, 1, memory_order_acq_rel) != 1)
         return;
-    atomic_thread_fence(memory_order_acquire);
     if (seg->retired)
         tl_metric_add(TL_M_RETIRED_BYTES, -(int64_t)seg->bytes_cap);
     tl_free(seg);

@@ -24,14 +24,22 @@ class Link:
         self.server, self.sock = server, sock
         self.channels, self.patterns = set(), set()
         self.open = True
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        self.waiting = []  # [command or None, bytes]: what a held answer keeps back behind it
 
-    def send(self, data):
+    def send(self, data, command=None):
+        """Answers and messages go out in order, so what comes after a held answer waits too."""
         with self.lock:
-            try:
-                self.sock.sendall(data)
-            except OSError:
-                pass
+            self.waiting.append((command, data))
+            self.drain()
+
+    def drain(self):
+        with self.lock:
+            while self.waiting and self.waiting[0][0] not in self.server.held:
+                try:
+                    self.sock.sendall(self.waiting.pop(0)[1])
+                except OSError:
+                    pass
 
     def close(self):
         self.open = False
@@ -75,7 +83,7 @@ class FakeRedis:
         self.port = self.listener.getsockname()[1]
         self.commands, self.links = [], []
         self.answers = {}      # command -> bytes, or list of bytes for one time each
-        self.held = {}         # command -> the confirmations kept back
+        self.held = set()      # commands whose answers are kept back
         self.silent = False    # swallow everything
         self.greeting = None   # say this to whoever connects, and close
         self.connects = 0
@@ -109,10 +117,7 @@ class FakeRedis:
                 answer = answer.pop(0) if answer else None
             if answer is None:
                 answer = self.usual(link, args)
-            if name in self.held:
-                self.held[name].append((link, answer))
-            else:
-                link.send(answer)
+            link.send(answer, name)
 
     def usual(self, link, args):
         name = args[0]
@@ -152,14 +157,15 @@ class FakeRedis:
         return n
 
     def hold(self, name):
-        """Keep the answers to this command back until release()."""
+        """Keep the answers to this command, and whatever follows on its link, until release()."""
         with self.lock:
-            self.held.setdefault(name, [])
+            self.held.add(name)
 
     def release(self, name):
         with self.lock:
-            for link, answer in self.held.pop(name, []):
-                link.send(answer)
+            self.held.discard(name)
+            for link in list(self.links):
+                link.drain()
 
     def count(self, name, *first):
         with self.lock:

@@ -152,7 +152,10 @@ def test_a_subscribe_that_redis_refuses_is_an_answer_to_its_clients_only(gateway
 @pytest.mark.parametrize("garbage", [
     b"*4294967297\r\n", b"*2147483647\r\n", b"$-2\r\n", b"$9223372036854775807\r\n", b"hello\r\n",
     b"*1\r\n" * 50, b"*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$99999999999\r\n", b"\0" * 100,
-    b":" + b"1" * 200000, b"*3\r\n$7\r\nmessage\r\n:1\r\n:2\r\n", b"*0\r\n", b"*-1\r\n"])
+    b":" + b"1" * 200000, b"*3\r\n$7\r\nmessage\r\n:1\r\n:2\r\n", b"*0\r\n", b"*-1\r\n"], ids=[
+    "array_over_32_bits", "array_of_2_to_31", "string_under_nil", "string_of_2_to_63", "no_type",
+    "nested_50_deep", "payload_over_limit", "zeros", "endless_number", "message_of_numbers",
+    "empty_array", "nil_array"])
 def test_a_corrupt_reply_is_a_reconnect_and_no_harm(gateway, fake, channel, garbage):
     g = gateway("--redis", fake.url, "--redis-ping", "100ms", "--redis-dead", "500ms")
     ws = WebSocket(g, f"/ws/{channel}")
