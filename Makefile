@@ -10,7 +10,8 @@ $(BUILD)/build.ninja:
 	tools/deps build
 	meson setup $(BUILD)
 
-run: all
+run: $(BUILD)/build.ninja
+	ninja -C $(BUILD) --quiet tramline
 	$(BUILD)/tramline serve
 
 quick test soak fuzz:

@@ -11,6 +11,7 @@
 #include "net/listener.h"
 #include "proto/url.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -209,10 +210,11 @@ static int set_broker(struct serve *serve)
 
 static int listen_on(struct serve *serve, const char *text, char *ret_url, size_t url_n)
 {
-    int fds[TL_WORKERS_MAX];
+    int fds[TL_WORKERS_MAX] = {-1};
     struct tl_address address;
     const char *hint = "";
     size_t n = serve->options.workers;
+    assert(n > 0 && n <= TL_WORKERS_MAX);
     int r = tl_address_parse(tl_bytes_str(text), &address);
     if (r == 0)
         r = tl_listener_open_all(&address, fds, n, &hint);

@@ -22,7 +22,7 @@ struct tl_bytes {
     size_t n;
 };
 
-#define TL_LIT(s)                       ((struct tl_bytes){(const uint8_t *)(s), sizeof(s) - 1})
+#define TL_LIT(s) ((struct tl_bytes){(const uint8_t *)(s), sizeof(s) - 1})
 /* The struct that embeds the member; through an integer, so that const does not get in the way. */
 #define TL_CONTAINER(ptr, type, member) ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
 #define TL_MUST_USE                     __attribute__((warn_unused_result))

@@ -299,9 +299,9 @@ static bool is_ignored(uint8_t step, struct tl_bytes words)
 {
     if (step == STEP_PING)
         return error_starts(words, "NOPERM");
-    return step == STEP_SETNAME && (error_starts(words, "NOPERM") ||
-                                    (error_starts(words, "ERR") &&
-                                     !error_starts(words, "ERR max number of")));
+    return step == STEP_SETNAME &&
+           (error_starts(words, "NOPERM") ||
+            (error_starts(words, "ERR") && !error_starts(words, "ERR max number of")));
 }
 
 static void on_all_answered(struct tl_redis_link *l)

@@ -290,9 +290,9 @@ static const char *on_array(struct tl_redis_sub *sub, const struct tl_resp *repl
         return on_message(sub, TL_SOURCE_CHANNEL, &v[1], &v[1], &v[2]);
     if (reply->values_n == 4 && tl_bytes_eq(word, TL_LIT("pmessage")))
         return on_message(sub, TL_SOURCE_PATTERN, &v[1], &v[2], &v[3]);
-    for (uint8_t verb = 0; verb <= VERB; verb++)
+    for (unsigned verb = 0; verb <= VERB; verb++)
         if (tl_bytes_ieq(word, tl_bytes_str(verbs[verb])))
-            return on_confirmed(sub, verb, reply);
+            return on_confirmed(sub, (uint8_t)verb, reply);
     return "protocol error: an answer to nothing";
 }
 

@@ -98,22 +98,36 @@ static uint64_t lane_bytes(const struct tl_log *log)
     return n;
 }
 
-/* Move the tail of every lane to the border before entry idx. */
+/* Messages among the entries [tail, idx). Looks at no others: every append evicts one. */
+static uint64_t messages_until(const struct tl_log *log, uint64_t idx)
+{
+    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    uint64_t msgs = 0, at = log->tail.idx;
+    for (uint32_t s = tl_chain_find_idx(chain, at); at < idx; s++) {
+        const struct tl_segment *seg = tl_chain_at(chain, s);
+        for (uint32_t i = (uint32_t)(at - seg->base.idx); i < seg->entries_n && at < idx; i++, at++)
+            msgs += !(seg->entries[i].flags & TL_ENTRY_CONTROL);
+    }
+    return msgs;
+}
+
+/* Move the tail of every lane to the border before entry idx, tail <= idx < head. */
 static uint64_t trim(struct tl_log *log, uint64_t idx)
 {
-    uint64_t msgs = log->tail.msg;
+    uint64_t msgs = messages_until(log, idx);
+    struct tl_mark tail = {.idx = idx, .msg = log->tail.msg + msgs};
     for (int kind = TL_LANE_N - 1; kind >= 0; kind--) {
         struct tl_lane *lane = &log->lanes[kind];
         if (!lane->on)
             continue;
-        struct tl_mark head = tl_log_head(log, (enum tl_lane_kind)kind);
-        struct tl_mark tail = tl_chain_mark(&lane->chain, idx, head);
+        const struct tl_segment *seg =
+            tl_chain_at(&lane->chain, tl_chain_find_idx(&lane->chain, idx));
+        tail.off = seg->base.off + tl_segment_start(seg, (uint32_t)(idx - seg->base.idx));
         tl_lane_trim(lane, tail);
-        if (kind == TL_LANE_WS)
-            log->tail = tail;
     }
+    log->tail = tail; /* of the WebSocket lane, which is the last one here */
     log->bytes = lane_bytes(log);
-    return log->tail.msg - msgs;
+    return msgs;
 }
 
 static uint64_t entry_time_ms(const struct tl_log *log, uint64_t idx)

@@ -1,7 +1,8 @@
 /*
  * A channel's log: the bounded run of its recent messages in this process, in as many lanes as are
- * in use. One writer. Bounds are messages, bytes (all lanes together) and age; the newest message
- * is always kept. It knows no subscriber: readers are told by marks and hold segments themselves.
+ * in use. One writer. Bounds are messages, bytes (all lanes together) and age; control events count
+ * as messages, so a link that flaps fills nothing. The newest entry is always kept. It knows no
+ * subscriber: readers are told by marks and hold segments themselves.
  */
 #ifndef TL_FEED_LOG_H
 #define TL_FEED_LOG_H

@@ -38,6 +38,10 @@ struct tl_channel_view {
     struct tl_attachment attachment; /* the hub's */
     struct tl_mail join_mail, leave_mail;
     _Atomic uint32_t subscribers_n; /* written by the worker, read by the hub */
+    /* Entries that the log holds, told or not: written by the hub before a publish is answered,
+     * read by the worker (release, acquire). Who subscribes between the two waits for the batch
+     * that is on its way, or would get what was published before it came as if it were live. */
+    _Atomic uint64_t appended_idx;
     struct tl_view view;
     struct tl_list subscriptions;
     enum tl_attach_state state;

@@ -125,17 +125,22 @@ static void join_threads(struct tl_gateway *gateway)
     }
 }
 
+/* The broker's connections tell their end to the loop, which therefore takes a few turns. */
+static void stop_hub(struct tl_gateway *gateway)
+{
+    tl_hub_stop(gateway->hub);
+    for (int i = 0; i < 3; i++)
+        tl_loop_turn(tl_gateway_loop(gateway), 0);
+}
+
 int tl_gateway_run(struct tl_gateway *gateway)
 {
     int r = start_threads(gateway);
     if (r == 0)
         tl_loop_run(tl_gateway_loop(gateway));
     drain(gateway);
-    tl_hub_stop(gateway->hub);
+    stop_hub(gateway);
     join_threads(gateway);
-    /* The broker's connections tell their end to the loop. */
-    for (int i = 0; i < 3; i++)
-        tl_loop_turn(tl_gateway_loop(gateway), 0);
     return r;
 }
 
@@ -148,6 +153,8 @@ void tl_gateway_free(struct tl_gateway *gateway)
 {
     if (!gateway)
         return;
+    if (gateway->hub)
+        stop_hub(gateway);
     tl_hub_free(gateway->hub);
     for (unsigned i = 0; i < gateway->workers_n; i++) {
         tl_worker_deinit(gateway->workers[i]);

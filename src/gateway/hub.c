@@ -1,56 +1,15 @@
 #include "gateway/hub.h"
 
 #include "base/alloc.h"
-#include "base/glob.h"
 #include "base/logger.h"
 #include "base/metrics.h"
-#include "base/random.h"
-#include "gateway/channel_view.h"
-#include "gateway/worker.h"
+#include "gateway/hub_state.h"
 
 #include <assert.h>
-#include <stdio.h>
 
 #define SWEEP_MS 250 /* lingers and ages are looked at this often */
-#define RETRY_MS 10  /* a flush that found no memory */
 
 static const char down_event[] = "event: broker\ndata: {\"state\":\"down\"}\n\n";
-
-struct tl_channel {
-    struct tl_map_node node;
-    struct tl_list order; /* of all channels */
-    struct tl_list dirty;
-    struct tl_list attachments;
-    const struct tl_pattern *pattern; /* NULL: a plain channel */
-    struct tl_channel_life life;
-    struct tl_log log;
-    uint64_t unflushed_msgs, unflushed_bytes; /* appended since the workers were told */
-    uint64_t kept_bytes;                      /* log.bytes as counted in the totals */
-    uint32_t lane_views[TL_LANE_N];
-    bool gap_due; /* continuity broke: told when it is live again */
-    uint8_t name_n;
-    uint8_t name[];
-};
-
-struct tl_hub {
-    const struct tl_config *config;
-    struct tl_loop *loop;
-    struct tl_broker *broker;
-    struct tl_worker **workers;
-    unsigned workers_n;
-    struct tl_map channels; /* by name */
-    struct tl_list order;   /* all channels: the sweep and the cap walk it */
-    struct tl_list dirty;
-    struct tl_list *sweep_at;            /* the next channel to look at */
-    struct tl_mail *local, **local_tail; /* mail of the worker on this very loop */
-    struct tl_task local_task, flush_task;
-    struct tl_timer sweep_timer, retry_timer;
-    uint64_t logs_bytes;
-    bool link_up;
-    bool stopped;
-    /* Written here, read by all workers; relaxed: it orders nothing. */
-    _Atomic bool ready;
-};
 
 static struct tl_bytes channel_name(const struct tl_channel *channel)
 {
@@ -70,15 +29,6 @@ static enum tl_source_kind source_kind(const struct tl_channel *channel)
 static struct tl_bytes source_name(const struct tl_channel *channel)
 {
     return channel->pattern ? channel->pattern->glob : channel_name(channel);
-}
-
-static uint64_t new_epoch(void)
-{
-    uint64_t epoch;
-    do {
-        epoch = tl_random_u64();
-    } while (epoch == 0);
-    return epoch;
 }
 
 /* --- channels --- */
@@ -141,7 +91,7 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     memcpy(channel->name, name.p, name.n);
     channel->pattern = find_pattern(hub, name);
     tl_channel_init(&channel->life, linger_of(hub), hub->link_up);
-    tl_log_init(&channel->log, &hub->config->log, new_epoch(),
+    tl_log_init(&channel->log, &hub->config->log, tl_hub_new_epoch(),
                 channel->pattern && channel->pattern->name_line);
     tl_list_init(&channel->dirty);
     tl_list_init(&channel->attachments);
@@ -149,14 +99,6 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     tl_map_add(&hub->channels, &channel->node);
     tl_metric_add(TL_M_CHANNELS, 1);
     return channel;
-}
-
-static void count_bytes(struct tl_hub *hub, struct tl_channel *channel)
-{
-    int64_t grown = (int64_t)(channel->log.bytes - channel->kept_bytes);
-    channel->kept_bytes = channel->log.bytes;
-    hub->logs_bytes = (uint64_t)((int64_t)hub->logs_bytes + grown);
-    tl_metric_add(TL_M_LOG_BYTES, grown);
 }
 
 static void free_channel(struct tl_hub *hub, struct tl_channel *channel)
@@ -168,254 +110,9 @@ static void free_channel(struct tl_hub *hub, struct tl_channel *channel)
     tl_list_remove(&channel->order);
     tl_list_remove(&channel->dirty);
     tl_log_deinit(&channel->log);
-    count_bytes(hub, channel);
+    tl_hub_count_bytes(hub, channel);
     tl_metric_add(TL_M_CHANNELS, -1);
     tl_free(channel);
-}
-
-/* --- flushing to the workers --- */
-
-static void touch(struct tl_hub *hub, struct tl_channel *channel)
-{
-    if (tl_list_empty(&channel->dirty))
-        tl_list_append(&hub->dirty, &channel->dirty);
-    tl_loop_defer(hub->loop, &hub->flush_task);
-}
-
-static struct tl_channel_view *view_of(struct tl_attachment *attachment)
-{
-    return TL_CONTAINER(attachment, struct tl_channel_view, attachment);
-}
-
-/* Segments of the lane's chain behind the last one told. */
-static uint32_t untold_segments(const struct tl_chain *chain, const struct tl_segment *told)
-{
-    uint32_t n = 0;
-    while (n < chain->n && tl_chain_at(chain, chain->n - 1 - n) != told)
-        n++;
-    return n;
-}
-
-static const struct tl_chain *lane_chain(struct tl_attachment *attachment)
-{
-    return &attachment->channel->log.lanes[view_of(attachment)->lane].chain;
-}
-
-static bool has_update(const struct tl_attachment *attachment)
-{
-    return attachment->state == TL_ATTACH_LIVE || attachment->state == TL_ATTACH_LOST;
-}
-
-static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
-                      struct tl_batch_item *item, struct tl_segment **segs)
-{
-    struct tl_channel *channel = attachment->channel;
-    enum tl_lane_kind lane = view_of(attachment)->lane;
-    *item = (struct tl_batch_item){
-        .view = view_of(attachment),
-        .state = attachment->state,
-        .refusal = attachment->refusal,
-        .gaps_n = attachment->gaps_n,
-        .gap_msgs = attachment->gap_msgs,
-        .link_down = !hub->link_up,
-        .has_update = has_update(attachment),
-    };
-    attachment->gaps_n = 0;
-    attachment->gap_msgs = 0;
-    attachment->changed = false;
-    if (!item->has_update)
-        return;
-    const struct tl_chain *chain = lane_chain(attachment);
-    uint32_t n = untold_segments(chain, attachment->told);
-    for (uint32_t i = 0; i < n; i++)
-        segs[i] = tl_segment_ref(tl_chain_at(chain, chain->n - n + i));
-    attachment->told = tl_chain_last(chain);
-    item->update = (struct tl_view_update){
-        .segs = segs,
-        .segs_n = n,
-        .head = tl_log_head(&channel->log, lane),
-        .tail = tl_log_tail(&channel->log, lane),
-        .epoch = channel->log.epoch,
-        .epoch_idx = channel->log.epoch_idx,
-    };
-}
-
-static bool is_for(struct tl_attachment *attachment, const struct tl_worker *worker)
-{
-    return attachment->changed && view_of(attachment)->worker == worker;
-}
-
-/* Call fn for each changed attachment of the worker. */
-#define EACH_CHANGED(hub, w, attachment)                                                           \
-    for (struct tl_list *c_ = (hub)->dirty.next; c_ != &(hub)->dirty; c_ = c_->next)               \
-        for (struct tl_list *list_ = &TL_CONTAINER(c_, struct tl_channel, dirty)->attachments,     \
-                            *a_ = list_->next;                                                     \
-             a_ != list_; a_ = a_->next)                                                           \
-            if (attachment = TL_CONTAINER(a_, struct tl_attachment, node), is_for(attachment, w))
-
-static struct tl_batch *make_batch(struct tl_hub *hub, struct tl_worker *worker)
-{
-    size_t items_n = 0, segs_n = 0;
-    struct tl_attachment *attachment;
-    EACH_CHANGED(hub, worker, attachment)
-    {
-        items_n++;
-        if (has_update(attachment))
-            segs_n += untold_segments(lane_chain(attachment), attachment->told);
-    }
-    if (items_n == 0)
-        return NULL;
-    struct tl_batch *batch = tl_alloc(sizeof *batch + items_n * sizeof batch->items[0] +
-                                      segs_n * sizeof(struct tl_segment *));
-    if (!batch) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_loop_timer_start(hub->loop, &hub->retry_timer, RETRY_MS);
-        return NULL;
-    }
-    *batch = (struct tl_batch){.worker = worker, .mail.deliver = tl_worker_on_batch};
-    struct tl_segment **segs = (struct tl_segment **)(void *)(batch->items + items_n);
-    EACH_CHANGED(hub, worker, attachment)
-    {
-        fill_item(hub, attachment, &batch->items[batch->n], segs);
-        segs += batch->items[batch->n++].update.segs_n;
-    }
-    return batch;
-}
-
-/* Channels whose views have all been told are clean; the others wait for memory. */
-static void clean_dirty(struct tl_hub *hub)
-{
-    struct tl_list *next_channel;
-    for (struct tl_list *c = hub->dirty.next; c != &hub->dirty; c = next_channel) {
-        next_channel = c->next;
-        struct tl_channel *channel = TL_CONTAINER(c, struct tl_channel, dirty);
-        bool waiting = false;
-        struct tl_list *list = &channel->attachments;
-        for (struct tl_list *a = list->next; a != list; a = a->next)
-            waiting = waiting || TL_CONTAINER(a, struct tl_attachment, node)->changed;
-        channel->unflushed_msgs = 0;
-        channel->unflushed_bytes = 0;
-        if (!waiting)
-            tl_list_remove(&channel->dirty);
-    }
-}
-
-static void flush(struct tl_hub *hub)
-{
-    struct tl_batch *batches[TL_WORKERS_MAX];
-    for (unsigned i = 0; i < hub->workers_n; i++)
-        batches[i] = make_batch(hub, hub->workers[i]);
-    clean_dirty(hub);
-    for (unsigned i = hub->workers_n; i-- > 0;) {
-        if (!batches[i])
-            continue;
-        if (i == 0)
-            tl_worker_on_batch(&batches[i]->mail);
-        else
-            tl_mailbox_post(tl_loop_mailbox(hub->workers[i]->loop), &batches[i]->mail);
-    }
-}
-
-static void on_flush(struct tl_task *task)
-{
-    flush(TL_CONTAINER(task, struct tl_hub, flush_task));
-}
-
-static void on_retry(struct tl_timer *timer)
-{
-    flush(TL_CONTAINER(timer, struct tl_hub, retry_timer));
-}
-
-static void change_all(struct tl_hub *hub, struct tl_channel *channel)
-{
-    if (tl_list_empty(&channel->attachments))
-        return;
-    struct tl_list *list = &channel->attachments;
-    for (struct tl_list *a = list->next; a != list; a = a->next)
-        TL_CONTAINER(a, struct tl_attachment, node)->changed = true;
-    touch(hub, channel);
-}
-
-/* --- appending --- */
-
-/* Free memory until all logs fit their cap, the largest first; each keeps its newest message. */
-static void apply_cap(struct tl_hub *hub)
-{
-    while (hub->logs_bytes > hub->config->logs_bytes_max) {
-        struct tl_channel *largest = NULL;
-        for (struct tl_list *l = hub->order.next; l != &hub->order; l = l->next) {
-            struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, order);
-            if (channel->log.head.idx - channel->log.tail.idx > 1 &&
-                (!largest || channel->log.bytes > largest->log.bytes))
-                largest = channel;
-        }
-        if (!largest)
-            return;
-        tl_metric_add(TL_M_EVICTED, (int64_t)tl_log_evict_half(&largest->log));
-        count_bytes(hub, largest);
-        change_all(hub, largest);
-    }
-}
-
-/* Workers must hear of messages before the limits drop them. */
-static bool must_flush(const struct tl_channel *channel)
-{
-    const struct tl_log_limits *limits = channel->log.limits;
-    return channel->unflushed_msgs > limits->msgs_max / 2 ||
-           channel->unflushed_bytes > limits->bytes_max / 2;
-}
-
-static void after_append(struct tl_hub *hub, struct tl_channel *channel)
-{
-    channel->unflushed_msgs++;
-    if (channel->log.bytes > channel->kept_bytes)
-        channel->unflushed_bytes += channel->log.bytes - channel->kept_bytes;
-    count_bytes(hub, channel);
-    change_all(hub, channel);
-    if (must_flush(channel))
-        flush(hub);
-    uint64_t evicted = tl_log_evict(&channel->log, tl_loop_now_ms(hub->loop));
-    tl_metric_add(TL_M_EVICTED, (int64_t)evicted);
-    count_bytes(hub, channel);
-    apply_cap(hub);
-}
-
-static void append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
-{
-    /* Without memory for it the gap is still counted, and the next position is of a new epoch. */
-    if (channel->lane_views[TL_LANE_SSE] > 0 &&
-        tl_log_append_control(&channel->log, tl_bytes_str(event), tl_loop_now_ms(hub->loop)) < 0)
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-}
-
-/* msgs: how many are known to be missed; 0: unknown. */
-static void tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
-                     const char *reason)
-{
-    char event[200], token[TL_POSITION_TEXT_MAX];
-    tl_log_new_epoch(&channel->log, new_epoch());
-    struct tl_position position = tl_log_position(&channel->log);
-    if (channel->lane_views[TL_LANE_SSE] > 0)
-        position.idx++; /* the event itself is an entry */
-    tl_position_print(position, token);
-    if (msgs > 0)
-        snprintf(event, sizeof event,
-                 "id: %s\nevent: gap\ndata: {\"missed\":%llu,\"reason\":\"%s\"}\n\n", token,
-                 (unsigned long long)msgs, reason);
-    else
-        snprintf(event, sizeof event,
-                 "id: %s\nevent: gap\ndata: {\"missed\":null,\"reason\":\"%s\"}\n\n", token,
-                 reason);
-    append_control(hub, channel, event);
-    struct tl_list *list = &channel->attachments;
-    for (struct tl_list *a = list->next; a != list; a = a->next) {
-        struct tl_attachment *attachment = TL_CONTAINER(a, struct tl_attachment, node);
-        if (!has_update(attachment))
-            continue;
-        attachment->gaps_n++;
-        attachment->gap_msgs += msgs;
-    }
-    after_append(hub, channel);
 }
 
 /* --- the channel's life --- */
@@ -436,13 +133,13 @@ static void set_states(struct tl_channel *channel, enum tl_attach_state from,
 static void acknowledge(struct tl_hub *hub, struct tl_channel *channel)
 {
     if (channel->gap_due) {
-        append_control(hub, channel, "event: broker\ndata: {\"state\":\"up\"}\n\n");
-        tell_gap(hub, channel, 0, "broker link lost");
+        tl_hub_append_control(hub, channel, "event: broker\ndata: {\"state\":\"up\"}\n\n");
+        tl_hub_tell_gap(hub, channel, 0, "broker link lost");
         channel->gap_due = false;
     }
     set_states(channel, TL_ATTACH_LOST, TL_ATTACH_LIVE, TL_BROKER_OK);
     set_states(channel, TL_ATTACH_WAITING, TL_ATTACH_LIVE, TL_BROKER_OK);
-    change_all(hub, channel);
+    tl_hub_change(hub, channel);
 }
 
 /* Carry out what the channel's life asks for. The channel may be gone afterwards. */
@@ -451,13 +148,13 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
 {
     const struct tl_broker_ops *ops = hub->broker->ops;
     if (actions & TL_CHANNEL_LOST) {
-        append_control(hub, channel, down_event);
+        tl_hub_append_control(hub, channel, down_event);
         set_states(channel, TL_ATTACH_LIVE, TL_ATTACH_LOST, TL_BROKER_OK);
         channel->gap_due = true;
-        change_all(hub, channel);
+        tl_hub_change(hub, channel);
     }
     if (actions & TL_CHANNEL_RENEW)
-        tl_log_new_epoch(&channel->log, new_epoch());
+        tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
     if (actions & TL_CHANNEL_SUBSCRIBE)
         ops->subscribe(hub->broker, source_kind(channel), source_name(channel));
     if (actions & TL_CHANNEL_UNSUBSCRIBE)
@@ -467,7 +164,7 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
     if (actions & TL_CHANNEL_REFUSE) {
         set_states(channel, TL_ATTACH_WAITING, TL_ATTACH_REFUSED, refusal);
         set_states(channel, TL_ATTACH_LOST, TL_ATTACH_REFUSED, refusal);
-        change_all(hub, channel);
+        tl_hub_change(hub, channel);
     }
     if (actions & TL_CHANNEL_FREE)
         free_channel(hub, channel);
@@ -505,15 +202,13 @@ void tl_hub_on_join(struct tl_mail *mail)
         refuse_view(view);
         return;
     }
-    count_bytes(hub, channel);
+    tl_hub_count_bytes(hub, channel);
     attachment->channel = channel;
     channel->lane_views[view->lane]++;
     tl_list_append(&channel->attachments, &attachment->node);
     unsigned actions = tl_channel_join(&channel->life);
-    if (!hub->link_up) {
-        attachment->changed = true;
-        touch(hub, channel);
-    }
+    if (!hub->link_up)
+        tl_hub_change(hub, channel); /* the view is told to wait */
     act(hub, channel, actions, TL_BROKER_OK);
 }
 
@@ -537,7 +232,7 @@ void tl_hub_on_leave(struct tl_mail *mail)
     tl_list_remove(&view->attachment.node);
     if (--channel->lane_views[view->lane] == 0) {
         tl_log_lane_close(&channel->log, view->lane);
-        count_bytes(hub, channel);
+        tl_hub_count_bytes(hub, channel);
     }
     answer_left(view);
     act(hub, channel, tl_channel_leave(&channel->life, tl_loop_now_ms(hub->loop)), TL_BROKER_OK);
@@ -554,7 +249,7 @@ static void on_published(struct tl_publish *publish)
         struct tl_list *list = &channel->attachments;
         for (struct tl_list *a = list->next; a != list; a = a->next)
             publish->receivers += atomic_load_explicit(
-                &view_of(TL_CONTAINER(a, struct tl_attachment, node))->subscribers_n,
+                &tl_hub_view_of(TL_CONTAINER(a, struct tl_attachment, node))->subscribers_n,
                 memory_order_relaxed);
         request->position = tl_log_position(&channel->log);
         request->has_position = true;
@@ -628,7 +323,7 @@ static void on_link(void *arg, const char *link, bool up, const char *reason)
         next = l->next;
         struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, order);
         if (!up)
-            change_all(hub, channel); /* who waits is told as well */
+            tl_hub_change(hub, channel); /* who waits is told as well */
         act(hub, channel, tl_channel_link(&channel->life, up), TL_BROKER_DOWN);
     }
 }
@@ -677,12 +372,7 @@ static void on_message(void *arg, enum tl_source_kind kind, struct tl_bytes sour
     struct tl_message message = {.payload = payload};
     if (kind == TL_SOURCE_PATTERN)
         message.name = name;
-    if (tl_log_append(&channel->log, &message, now_ms) < 0) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tell_gap(hub, channel, 1, "out of memory");
-        return;
-    }
-    after_append(hub, channel);
+    tl_hub_append(hub, channel, &message);
 }
 
 static void on_dropped(void *arg, enum tl_source_kind kind, struct tl_bytes source)
@@ -690,7 +380,7 @@ static void on_dropped(void *arg, enum tl_source_kind kind, struct tl_bytes sour
     struct tl_hub *hub = arg;
     struct tl_channel *channel = find_source(hub, kind, source);
     if (channel && tl_channel_is_subscribed(&channel->life))
-        tell_gap(hub, channel, 1, "message over max-message");
+        tl_hub_tell_gap(hub, channel, 1, "message over max-message");
 }
 
 const struct tl_broker_events tl_hub_broker_events = {
@@ -716,12 +406,7 @@ static void on_sweep(struct tl_timer *timer)
             hub->sweep_at = hub->order.next;
         struct tl_channel *channel = TL_CONTAINER(hub->sweep_at, struct tl_channel, order);
         hub->sweep_at = hub->sweep_at->next;
-        uint64_t evicted = tl_log_evict(&channel->log, now_ms);
-        if (evicted > 0) {
-            tl_metric_add(TL_M_EVICTED, (int64_t)evicted);
-            count_bytes(hub, channel);
-            change_all(hub, channel);
-        }
+        tl_hub_evict(hub, channel);
         act(hub, channel, tl_channel_tick(&channel->life, now_ms), TL_BROKER_OK);
     }
     update_ready(hub);
@@ -746,12 +431,10 @@ struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_loop *loop,
     hub->workers_n = workers_n;
     hub->local_tail = &hub->local;
     tl_list_init(&hub->order);
-    tl_list_init(&hub->dirty);
     hub->sweep_at = &hub->order;
     tl_task_init(&hub->local_task, on_local_mail);
-    tl_task_init(&hub->flush_task, on_flush);
+    tl_hub_flush_init(hub);
     tl_timer_init(&hub->sweep_timer, on_sweep);
-    tl_timer_init(&hub->retry_timer, on_retry);
     broker->events = &tl_hub_broker_events;
     broker->hub = hub;
     hub->link_up = broker->ops->is_source;
@@ -762,10 +445,12 @@ struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_loop *loop,
 
 void tl_hub_stop(struct tl_hub *hub)
 {
+    if (hub->stopped)
+        return;
     hub->stopped = true;
     hub->broker->ops->stop(hub->broker);
     tl_timer_stop(tl_loop_timers(hub->loop), &hub->sweep_timer);
-    tl_timer_stop(tl_loop_timers(hub->loop), &hub->retry_timer);
+    tl_hub_flush_stop(hub);
 }
 
 const char *tl_hub_broker_name(const struct tl_hub *hub)
@@ -777,7 +462,6 @@ void tl_hub_free(struct tl_hub *hub)
 {
     if (!hub)
         return;
-    tl_task_cancel(&hub->flush_task);
     tl_task_cancel(&hub->local_task);
     struct tl_list *l;
     while ((l = hub->order.next) != &hub->order) {

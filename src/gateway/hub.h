@@ -38,7 +38,8 @@ TL_MUST_USE struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_
                                       unsigned workers_n);
 extern const struct tl_broker_events tl_hub_broker_events;
 
-/* Stop the broker: outstanding publishes are answered. Hub's thread. */
+/* Stop the broker: outstanding publishes are answered. The loop is to take a turn or two before
+ * tl_hub_free(). Idempotent. Hub's thread. */
 void tl_hub_stop(struct tl_hub *hub);
 /* After all loops ended; takes NULL. */
 void tl_hub_free(struct tl_hub *hub);

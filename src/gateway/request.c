@@ -506,12 +506,6 @@ static void on_timer(struct tl_session *s)
     tl_exchange_refuse(s, 408, "the request did not come in time", "see --handshake-timeout");
 }
 
-static void on_published(struct tl_session *s, struct tl_publish_request *request)
-{
-    (void)s;
-    (void)request;
-}
-
 /* Between requests it may go; within one it is answered first. */
 static void on_drain(struct tl_session *s)
 {
@@ -525,7 +519,6 @@ const struct tl_phase tl_phase_request = {
     .on_input_end = tl_session_close,
     .on_sent_all = on_sent_all,
     .on_timer = on_timer,
-    .on_published = on_published,
     .on_drain = on_drain,
 };
 

@@ -188,13 +188,21 @@ static bool keep_rest(struct tl_session *s, const struct tl_range *range, uint64
     return true;
 }
 
+void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
+{
+    tl_metric_add(TL_M_OVERFLOWS, 1);
+    tl_metric_add(TL_M_GAPS, 1);
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
+    s->phase->on_overflow(s, missed_msgs);
+}
+
 static bool send_lane(struct tl_session *s)
 {
     struct tl_subscription *sub = &s->sub;
     const struct tl_view *view = &sub->view->view;
     uint64_t from = sub->off;
     if (from < view->tail.off) {
-        s->phase->on_overflow(s, view->tail.msg - sub->msg);
+        tl_session_overflow(s, view->tail.msg - sub->msg);
         return false;
     }
     struct tl_range range;
@@ -353,7 +361,8 @@ bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct t
         return false;
     }
     struct tl_channel_view *view = s->sub.view;
-    if (view->state == TL_ATTACH_LIVE)
+    uint64_t appended_idx = atomic_load_explicit(&view->appended_idx, memory_order_acquire);
+    if (view->state == TL_ATTACH_LIVE && view->view.head.idx >= appended_idx)
         s->phase->on_acknowledged(s);
     else if (view->state == TL_ATTACH_REFUSED)
         s->phase->on_refused(s, view->refusal);
@@ -375,7 +384,8 @@ static void on_answer(struct tl_publish_request *request)
     if (s) {
         tl_list_remove(&request->node);
         s->publishes_n--;
-        s->phase->on_published(s, request);
+        if (s->phase->on_published)
+            s->phase->on_published(s, request);
     }
     tl_buf_deinit(&request->body);
     tl_free(request);
@@ -541,25 +551,12 @@ static size_t discard(struct tl_session *s, uint8_t *bytes, size_t n)
     return n;
 }
 
-static void ignore_published(struct tl_session *s, struct tl_publish_request *request)
-{
-    (void)s;
-    (void)request;
-}
-
-static void ignore_drain(struct tl_session *s)
-{
-    (void)s;
-}
-
 const struct tl_phase tl_phase_ending = {
     .name = "ending",
     .on_input = ending_input,
     .on_input_end = ending_input_end,
     .on_sent_all = ending_sent_all,
     .on_timer = tl_session_reset,
-    .on_published = ignore_published,
-    .on_drain = ignore_drain,
 };
 
 const struct tl_phase tl_phase_draining = {
@@ -567,8 +564,6 @@ const struct tl_phase tl_phase_draining = {
     .on_input = discard,
     .on_input_end = tl_session_close,
     .on_timer = tl_session_close,
-    .on_published = ignore_published,
-    .on_drain = ignore_drain,
 };
 
 /* --- the beginning --- */

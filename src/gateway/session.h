@@ -66,7 +66,9 @@ struct tl_session {
     bool closed : 1;
 };
 
-/* What a phase does with what happens. Any may end the session or change its phase. */
+/* What a phase does with what happens. Any may end the session or change its phase. NULL where it
+ * does not care, or where it cannot happen: a subscription's events come only while there is one.
+ */
 struct tl_phase {
     const char *name;
     /* Consume some of the bytes (which may be changed in place); returns how many. Called again
@@ -74,9 +76,9 @@ struct tl_phase {
     size_t (*on_input)(struct tl_session *s, uint8_t *bytes, size_t n);
     void (*on_input_end)(struct tl_session *s); /* EOF after all input was consumed */
     void (*on_sent_all)(struct tl_session *s);  /* nothing is left to send */
-    void (*on_timer)(struct tl_session *s);     /* session_arm()ed deadline */
-    /* The subscription was acknowledged, refused, fell off its log, met a gap, or waits with the
-     * broker down. NULL where there is no subscription. */
+    void (*on_timer)(struct tl_session *s);     /* the deadline of tl_session_arm() */
+    /* The subscription was acknowledged, refused, fell off its log, or waits with the broker
+     * down. */
     void (*on_acknowledged)(struct tl_session *s);
     void (*on_refused)(struct tl_session *s, enum tl_broker_status why);
     void (*on_overflow)(struct tl_session *s, uint64_t missed_msgs);
@@ -112,6 +114,9 @@ void tl_session_arm(struct tl_session *s, uint64_t delay_ms);
 bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct tl_bytes name);
 /* The cursor to the newest border: from here on everything is delivered. */
 void tl_session_go_live(struct tl_session *s, struct tl_mark from);
+
+/* The subscription fell off its log: counted, and the phase's policy runs. */
+void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs);
 
 /* Publish; takes the payload's memory over. The phase's on_published follows, never from inside.
  * False: no memory. */

@@ -84,9 +84,7 @@ static void on_refused(struct tl_session *s, enum tl_broker_status why)
 /* The stream ends between events; the browser comes back with its last id and is told the gap. */
 static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
 {
-    tl_metric_add(TL_M_OVERFLOWS, 1);
-    tl_metric_add(TL_M_GAPS, 1);
-    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
+    (void)missed_msgs;
     tl_session_finish(s);
 }
 
@@ -109,12 +107,6 @@ static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
     return n;
 }
 
-static void on_published(struct tl_session *s, struct tl_publish_request *request)
-{
-    (void)s;
-    (void)request;
-}
-
 const struct tl_phase tl_phase_sse = {
     .name = "sse",
     .on_input = on_input,
@@ -124,7 +116,6 @@ const struct tl_phase tl_phase_sse = {
     .on_refused = on_refused,
     .on_overflow = on_overflow,
     .on_link_down = on_link_down,
-    .on_published = on_published,
     .on_drain = tl_session_finish,
 };
 

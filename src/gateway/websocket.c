@@ -216,9 +216,6 @@ static void on_timer(struct tl_session *s)
 static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
 {
     char reason[64];
-    tl_metric_add(TL_M_OVERFLOWS, 1);
-    tl_metric_add(TL_M_GAPS, 1);
-    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
     snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
     tl_websocket_close(s, TL_WS_CLOSE_SLOW, reason);
 }

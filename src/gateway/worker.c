@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define ACCEPT_RETRY_MS 100
+#define SHORTAGE_MS     5000 /* this long without a refusal: the next one is a new shortage */
 #define DRAIN_TICK_MS   20
 #define DRAIN_AT_ONCE   100  /* so few need no spreading */
 #define DRAIN_EXTRA_MS  1000 /* behind the window; then what is left is cut */
@@ -41,7 +42,8 @@ static void on_accept_timer(struct tl_timer *timer)
 static void on_accept_refused(struct tl_acceptor *acceptor, int error)
 {
     struct tl_worker *worker = TL_CONTAINER(acceptor, struct tl_worker_listener, acceptor)->worker;
-    if (!worker->short_of_fds) {
+    uint64_t now = tl_loop_now_ms(worker->loop);
+    if (worker->refused_ms == 0 || now - worker->refused_ms >= SHORTAGE_MS) {
         tl_metric_add(TL_M_ACCEPT_PAUSES, 1);
         tl_logger(TL_WARN,
                   "out of descriptors or memory: accepting is paused (%s); raise the limit of "
@@ -49,6 +51,7 @@ static void on_accept_refused(struct tl_acceptor *acceptor, int error)
                   strerror(-error));
     }
     worker->short_of_fds = true;
+    worker->refused_ms = now;
     set_accepting(worker, false);
     tl_loop_timer_start(worker->loop, &worker->accept_timer, ACCEPT_RETRY_MS);
 }
@@ -68,6 +71,7 @@ static void refuse_connection(int fd)
     /* The request may have come already; unread, it would turn the close into a RST. */
     uint8_t unread[4096];
     ignored = recv(fd, unread, sizeof unread, MSG_DONTWAIT);
+    (void)ignored;
     close(fd);
 }
 
@@ -152,7 +156,7 @@ static void pump(struct tl_session *s, struct tl_channel_view *view)
     const struct tl_outvec *out = s->sub.out;
     if (out && out->to.off < view->view.tail.off)
         /* What follows the send in flight has left the log. */
-        s->phase->on_overflow(s, view->view.tail.msg - out->to.msg);
+        tl_session_overflow(s, view->view.tail.msg - out->to.msg);
     else if (!s->sending) /* a send in flight goes on by itself: a full socket costs nothing */
         tl_session_pump(s);
 }
@@ -194,7 +198,7 @@ static void apply_item(struct tl_batch_item *item)
     }
     if (item->has_update)
         each_session(view, true, pump);
-    if (item->state == TL_ATTACH_LIVE && before != TL_ATTACH_LIVE)
+    if (item->state == TL_ATTACH_LIVE)
         each_session(view, false, acknowledge);
     else if (item->link_down)
         each_session(view, false, tell_down);
@@ -307,7 +311,7 @@ static void on_drain_timer(struct tl_timer *timer)
         /* To the end of the list: whoever needs longer is asked again, which changes nothing. */
         tl_list_append(&worker->sessions, l);
         struct tl_session *s = TL_CONTAINER(l, struct tl_session, node);
-        if (!s->closed)
+        if (!s->closed && s->phase->on_drain)
             s->phase->on_drain(s);
     }
     tl_loop_timer_start(worker->loop, &worker->drain_timer, DRAIN_TICK_MS);

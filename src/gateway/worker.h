@@ -46,6 +46,7 @@ struct tl_worker {
     unsigned listeners_n;
     bool accepting;
     bool short_of_fds;
+    uint64_t refused_ms; /* when accepting last failed for want of descriptors; 0: never */
     size_t sessions_n, views_n, publishes_n; /* alive, leaving ones included */
     bool draining;
     uint64_t drain_until_ms;

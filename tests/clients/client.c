@@ -124,11 +124,20 @@ static int request_of(struct client *c, char *out, size_t cap)
     return n + snprintf(out + n, cap - (size_t)n, "\r\n");
 }
 
+/*
+ * What must not come any more to who asks now. The gateway's answer to a publish says that it has
+ * the message; Redis' says nothing about the gateway, so there it counts who has received it.
+ */
+static uint32_t known_n(const struct channel *ch)
+{
+    return options.publish == PUBLISH_REDIS ? ch->done_n : ch->answered_n;
+}
+
 void client_ask(struct client *c)
 {
     char request[8192];
     int n = request_of(c, request, sizeof request);
-    c->earliest = c->channel->answered_n;
+    c->earliest = known_n(c->channel);
     c->state = STATE_ASKED;
     watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
     if (write(c->fd, request, (size_t)n) != n)

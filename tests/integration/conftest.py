@@ -15,6 +15,11 @@ BROKERS = ["memory", "redis"]
 
 
 def pytest_configure(config):
+    for path in (harness.TRAMLINE, harness.TL_CHECK):
+        if not os.access(path, os.X_OK):
+            raise pytest.UsageError(f"{path} is not there: build first, or set TRAMLINE")
+    if not shutil.which("redis-server"):
+        raise pytest.UsageError("redis-server is not installed")
     config.addinivalue_line("markers", "soak: big or long; runs in the soak tier only")
     config.addinivalue_line("markers", "race: the two-worker subset that runs under TSan")
 
@@ -39,15 +44,6 @@ def needs(present, what):
     if os.environ.get("TRAMLINE_STRICT") == "1":
         pytest.fail(f"missing: {what}")
     pytest.skip(f"missing: {what}")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def tools():
-    for path in (harness.TRAMLINE, harness.TL_CHECK):
-        if not os.access(path, os.X_OK):
-            pytest.exit(f"{path} is not there: build first, or set TRAMLINE", 2)
-    if not shutil.which("redis-server"):
-        pytest.exit("redis-server is not installed", 2)
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

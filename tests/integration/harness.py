@@ -164,6 +164,9 @@ class Gateway:
         if listen:
             self.args += ["--listen", "127.0.0.1:0"]
         self.args += [str(a) for a in arguments]
+        if not command and "--drain" not in arguments:
+            # Each test ends with a drain, often of clients that read no more.
+            self.args += ["--drain", "100ms"]
         env = dict(os.environ, **(environment or {}))
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.process = subprocess.Popen(self.args, stdout=out, stderr=err, env=env,

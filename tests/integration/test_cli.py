@@ -157,7 +157,7 @@ def test_the_recorded_fleet_arrives_through_redis(gateway, shared_redis, check, 
     process = check(g, "--expect", expect, "--publish", "none", "--ws", 150, "--sse", 150,
                     "--aggregate", "fleet", "--aggregate-ws", 10, "--aggregate-sse", 10,
                     deadline=120).ready()
-    done = run("replay", harness.DATA, "--channel", "tram_{id}", "--speed", 200, "--to",
+    done = run("replay", harness.DATA, "--channel", "tram_{id}", "--speed", 600, "--to",
                shared_redis.url, deadline=120)
     assert done.returncode == 0, done
     result = process.verify()

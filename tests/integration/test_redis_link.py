@@ -78,16 +78,19 @@ def test_a_killed_subscriber_link_is_a_gap_and_nothing_more(gateway, shared_redi
 def test_all_links_killed_again_and_again_under_load(gateway, own_redis, check, channel):
     redis = own_redis()
     g = gateway("--redis", redis.url, *QUICK)
-    process = check(g, "--ws", 50, "--sse", 50, "--messages", 3000, "--rate", 2000, "--prefix",
-                    channel, "--publish", f"redis:{redis.port}", "--allow-gaps",
-                    deadline=30).ready()
+    what = ["--messages", 4000, "--prefix", channel, "--allow-gaps"]
+    told = check(g, "--sse", 50, "--publish", "none", *what, deadline=30).ready()
+    untold = check(g, "--ws", 50, "--publish", f"redis:{redis.port}", "--rate", 1000, *what,
+                   deadline=30).ready()
     for _ in range(8):
         wait_for(lambda: redis.subscribers(), "the gateway is subscribed")
         redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    result = process.outcome()
-    sse_untold = [result["duplicates"], result["corrupt"], result["wrong_channel"],
-                  result["closed_early"], result["protocol_errors"]]
-    assert not any(sse_untold), result
+    for process in (told, untold):
+        result = process.outcome()
+        wrong = ["duplicates", "corrupt", "wrong_channel", "closed_early", "protocol_errors"]
+        assert not any(result[name] for name in wrong), result
+        if process is told:
+            assert result["gaps"] == 0 and result["told_gaps"] > 0, result
 
 
 def test_everything_is_subscribed_again_in_batches(gateway, own_redis, check, channel):

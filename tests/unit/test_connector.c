@@ -44,7 +44,7 @@ static void dial_until_end(struct tl_loop *loop, struct dial *d, const char *hos
 static void a_numeric_address_is_connected(void **state)
 {
     struct tl_loop *loop = *state;
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     struct dial d = {0};
     int on = 0, listener = tcp_listen(&address);
     tl_connector_init(&d.c, loop, on_done);
@@ -64,7 +64,7 @@ static void a_numeric_address_is_connected(void **state)
 static void a_name_is_resolved_and_its_addresses_are_tried_in_turn(void **state)
 {
     struct tl_loop *loop = *state;
-    struct sockaddr_in address; /* on 127.0.0.1 only, while localhost may be ::1 first */
+    struct sockaddr_in address = {0}; /* on 127.0.0.1 only, while localhost may be ::1 first */
     struct dial d = {0};
     int listener = tcp_listen(&address);
     tl_connector_init(&d.c, loop, on_done);
@@ -100,7 +100,7 @@ static void a_unix_socket_is_connected(void **state)
 static void failures_are_told_later_and_in_words(void **state)
 {
     struct tl_loop *loop = *state;
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     struct dial d = {0};
     char expected[64], longest[200];
     close(tcp_listen(&address)); /* a port where nobody listens */
@@ -125,7 +125,7 @@ static void failures_are_told_later_and_in_words(void **state)
 static void an_address_that_does_not_answer_times_out(void **state)
 {
     struct tl_loop *loop = *state;
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     struct dial fill[4] = {0}, d = {0};
     int listener = tcp_listen(&address);
     assert_int_equal(listen(listener, 0), 0);
@@ -150,7 +150,7 @@ static void an_address_that_does_not_answer_times_out(void **state)
 static void a_cancelled_dial_never_calls_back(void **state)
 {
     struct tl_loop *loop = *state;
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     int listener = tcp_listen(&address);
     for (int turns = 0; turns < 6; turns++)
         for (int kind = 0; kind < 3; kind++) {

@@ -36,7 +36,7 @@ static size_t malloced(const struct tl_log *log)
     for (int kind = 0; kind < TL_LANE_N; kind++) {
         struct tl_chain chain = log->lanes[kind].chain;
         n += chain.segs ? malloc_usable_size(chain.segs) : 0;
-        for (uint32_t i = 0; i < chain.n; i++)
+        for (uint32_t i = 0; chain.segs && i < chain.n; i++)
             n += malloc_usable_size(tl_chain_at(&chain, i));
     }
     return n;
@@ -175,7 +175,9 @@ static void segments_grow_with_what_is_kept(void **state)
     uint32_t cap = 0, largest = 0;
     for (int i = 0; i < 3000; i++) {
         append(&m, 100);
-        cap = tl_chain_last(&m.log.lanes[TL_LANE_WS].chain)->bytes_cap;
+        const struct tl_segment *last = tl_chain_last(&m.log.lanes[TL_LANE_WS].chain);
+        assert_true(last != NULL);
+        cap = last ? last->bytes_cap : 0;
         assert_true(cap >= largest && cap <= 65536);
         largest = cap;
     }

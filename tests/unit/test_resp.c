@@ -42,7 +42,7 @@ static char *parse(const struct tl_resp_limits *limits, struct tl_bytes in, size
         size_t n = piece ? piece : 1 + tl_random_below(40);
         size_t used;
         n = n < in.n ? n : in.n;
-        uint8_t *copy = malloc(n);
+        uint8_t *copy = malloc(n + 1);
         assert_non_null(copy);
         memcpy(copy, in.p, n);
         got = tl_resp_push(&r, tl_bytes(copy, n), &used);
@@ -182,8 +182,8 @@ static void depth_is_limited(void **state)
     (void)state;
     char in[64] = "";
     for (int i = 0; i < 8; i++)
-        strcat(in, "*1\r\n");
-    strcat(in, ":1\r\n");
+        memcpy(in + 4 * i, "*1\r\n", 4);
+    memcpy(in + 32, ":1\r\n", 5);
     expect(in, "*1 *1 | ");
     memmove(in + 4, in, strlen(in) + 1);
     expect(in, "BAD nested too deeply");

@@ -148,6 +148,17 @@ static size_t random_size(struct model *m)
     return sizes[r < 97 ? model_below(m, 9) : model_below(m, 12)];
 }
 
+/* An append or a lane without memory: nothing changes but for empty segments that stay behind. */
+static void fail_some(struct model *m)
+{
+    uint64_t n = m->n;
+    size_t size = random_size(m);
+    tl_alloc_fail((int64_t)model_below(m, 4), 1);
+    int r = model_below(m, 4) ? model_append(m, size, false, tl_bytes(NULL, 0)) : model_open_sse(m);
+    tl_alloc_fail(0, 0);
+    assert_true(r == -ENOMEM ? m->n == n : r == 0);
+}
+
 static void append_some(struct model *m)
 {
     for (uint64_t n = 1 + model_below(m, model_below(m, 10) == 0 ? 60 : 4); n > 0; n--) {
@@ -163,6 +174,8 @@ static void random_step(struct model *m, struct walker *walkers)
     uint64_t r = model_below(m, 100);
     if (r < 25) {
         append_some(m);
+        if (model_below(m, 4) == 0)
+            fail_some(m);
         if (model_below(m, 8) > 0)
             model_evict(m);
     } else if (r < 45 && w->on) {
@@ -241,6 +254,51 @@ static void range_ends_after_sixteen_segments(void **state)
         tl_segment_unref(segs[i]);
     tl_view_range(&r.view, range.to.off, SIZE_MAX, &range);
     assert_int_equal(range.slices_n, 4);
+    tl_view_deinit(&r.view);
+    model_deinit(&m);
+}
+
+static void segment_without_bytes_is_neither_sent_nor_pinned(void **state)
+{
+    (void)state;
+    struct model m;
+    struct reader r = {.lane = TL_LANE_WS};
+    struct tl_range range;
+    struct tl_segment *segs[16];
+    model_init(&m, 1, false, wide);
+    assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
+    assert_int_equal(model_append_control(&m), 0); /* alone in its segment */
+    assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
+    assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
+    assert_int_equal(model_append_control(&m), 0);
+    assert_int_equal(reader_tell(&r, &m.log), 0);
+    assert_int_equal(r.view.chain.n, 5);
+    tl_view_range(&r.view, 0, SIZE_MAX, &range);
+    assert_int_equal(range.slices_n, 3);
+    assert_int_equal(range.to.idx, 5);
+    model_check_range(&m, TL_LANE_WS, 0, &range);
+    assert_int_equal(tl_view_pin(&r.view, 0, range.to.off, segs), 3);
+    for (int i = 0; i < 3; i++)
+        tl_segment_unref(segs[i]);
+    tl_view_deinit(&r.view);
+    model_deinit(&m);
+}
+
+static void segments_before_the_tail_are_let_go_at_once(void **state)
+{
+    (void)state;
+    struct model m;
+    struct reader r = {.lane = TL_LANE_WS};
+    model_init(&m, 1, false, wide);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
+    assert_int_equal(reader_tell(&r, &m.log), 0);
+    model_evict_half(&m);
+    assert_int_equal(m.log.lanes[TL_LANE_WS].chain.n, 2);
+    assert_int_equal(tl_metric_get(TL_M_RETIRED_BYTES), 2 * 70010); /* the view has them still */
+    assert_int_equal(reader_tell(&r, &m.log), 0);
+    assert_int_equal(r.view.chain.n, 2);
+    assert_int_equal(tl_metric_get(TL_M_RETIRED_BYTES), 0);
     tl_view_deinit(&r.view);
     model_deinit(&m);
 }
@@ -418,6 +476,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cursor_sees_all_in_order_or_the_exact_gap_on_random_walks),
         cmocka_unit_test(range_ends_after_sixteen_segments),
+        cmocka_unit_test(segment_without_bytes_is_neither_sent_nor_pinned),
+        cmocka_unit_test(segments_before_the_tail_are_let_go_at_once),
         cmocka_unit_test(range_of_every_size_ends_at_the_last_border_that_fits),
         cmocka_unit_test(view_shows_nothing_that_it_was_not_told),
         cmocka_unit_test(pinned_bytes_outlive_the_log_and_count_as_retired),

@@ -1,0 +1,121 @@
+/* Logs of the hub: appending, their limits, and gaps. */
+#include "base/metrics.h"
+#include "base/random.h"
+#include "gateway/hub_state.h"
+
+#include <stdio.h>
+
+uint64_t tl_hub_new_epoch(void)
+{
+    uint64_t epoch;
+    do {
+        epoch = tl_random_u64();
+    } while (epoch == 0);
+    return epoch;
+}
+
+void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel)
+{
+    int64_t grown = (int64_t)(channel->log.bytes - channel->kept_bytes);
+    channel->kept_bytes = channel->log.bytes;
+    hub->logs_bytes = (uint64_t)((int64_t)hub->logs_bytes + grown);
+    tl_metric_add(TL_M_LOG_BYTES, grown);
+}
+
+/* Free memory until all logs fit their cap, the largest first; each keeps its newest message. */
+static void apply_cap(struct tl_hub *hub)
+{
+    while (hub->logs_bytes > hub->config->logs_bytes_max) {
+        struct tl_channel *largest = NULL;
+        for (struct tl_list *l = hub->order.next; l != &hub->order; l = l->next) {
+            struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, order);
+            if (channel->log.head.idx - channel->log.tail.idx > 1 &&
+                (!largest || channel->log.bytes > largest->log.bytes))
+                largest = channel;
+        }
+        if (!largest)
+            return;
+        tl_metric_add(TL_M_EVICTED, (int64_t)tl_log_evict_half(&largest->log));
+        tl_hub_count_bytes(hub, largest);
+        tl_hub_change(hub, largest);
+    }
+}
+
+void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel)
+{
+    uint64_t evicted = tl_log_evict(&channel->log, tl_loop_now_ms(hub->loop));
+    if (evicted == 0)
+        return;
+    tl_metric_add(TL_M_EVICTED, (int64_t)evicted);
+    tl_hub_count_bytes(hub, channel);
+    tl_hub_change(hub, channel);
+}
+
+/* Workers must hear of messages before the limits drop them. */
+static bool must_flush(const struct tl_channel *channel)
+{
+    const struct tl_log_limits *limits = channel->log.limits;
+    return channel->unflushed_msgs > limits->msgs_max / 2 ||
+           channel->unflushed_bytes > limits->bytes_max / 2;
+}
+
+static void after_append(struct tl_hub *hub, struct tl_channel *channel)
+{
+    channel->unflushed_msgs++;
+    if (channel->log.bytes > channel->kept_bytes)
+        channel->unflushed_bytes += channel->log.bytes - channel->kept_bytes;
+    tl_hub_count_bytes(hub, channel);
+    tl_hub_change(hub, channel);
+    if (must_flush(channel))
+        tl_hub_flush(hub);
+    tl_hub_evict(hub, channel);
+    apply_cap(hub);
+}
+
+void tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
+{
+    /* Without memory for it the gap is still counted, and the next position is of a new epoch. */
+    if (channel->lane_views[TL_LANE_SSE] > 0 &&
+        tl_log_append_control(&channel->log, tl_bytes_str(event), tl_loop_now_ms(hub->loop)) < 0)
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+}
+
+/* msgs: how many are known to be missed; 0: unknown. */
+void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
+                     const char *reason)
+{
+    char event[200], token[TL_POSITION_TEXT_MAX];
+    tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
+    struct tl_position position = tl_log_position(&channel->log);
+    if (channel->lane_views[TL_LANE_SSE] > 0)
+        position.idx++; /* the event itself is an entry */
+    tl_position_print(position, token);
+    if (msgs > 0)
+        snprintf(event, sizeof event,
+                 "id: %s\nevent: gap\ndata: {\"missed\":%llu,\"reason\":\"%s\"}\n\n", token,
+                 (unsigned long long)msgs, reason);
+    else
+        snprintf(event, sizeof event,
+                 "id: %s\nevent: gap\ndata: {\"missed\":null,\"reason\":\"%s\"}\n\n", token,
+                 reason);
+    tl_hub_append_control(hub, channel, event);
+    struct tl_list *list = &channel->attachments;
+    for (struct tl_list *a = list->next; a != list; a = a->next) {
+        struct tl_attachment *attachment = TL_CONTAINER(a, struct tl_attachment, node);
+        if (!tl_hub_is_told(attachment))
+            continue;
+        attachment->gaps_n++;
+        attachment->gap_msgs += msgs;
+    }
+    after_append(hub, channel);
+}
+
+void tl_hub_append(struct tl_hub *hub, struct tl_channel *channel, const struct tl_message *message)
+{
+    if (tl_log_append(&channel->log, message, tl_loop_now_ms(hub->loop)) < 0) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_hub_tell_gap(hub, channel, 1, "out of memory");
+        return;
+    }
+    after_append(hub, channel);
+}

@@ -1,0 +1,86 @@
+/*
+ * The inside of the hub, for its own files only: hub.c (life of channels, mail, broker, time),
+ * hub_log.c (appending, limits, gaps) and hub_flush.c (telling the workers).
+ */
+#ifndef TL_GATEWAY_HUB_STATE_H
+#define TL_GATEWAY_HUB_STATE_H
+
+#include "gateway/channel_view.h"
+#include "gateway/hub.h"
+#include "gateway/worker.h"
+
+struct tl_channel {
+    struct tl_map_node node;
+    struct tl_list order; /* of all channels */
+    struct tl_list dirty;
+    struct tl_list attachments;
+    const struct tl_pattern *pattern; /* NULL: a plain channel */
+    struct tl_channel_life life;
+    struct tl_log log;
+    uint64_t unflushed_msgs, unflushed_bytes; /* appended since the workers were told */
+    uint64_t kept_bytes;                      /* log.bytes as counted in the totals */
+    uint32_t lane_views[TL_LANE_N];
+    bool gap_due; /* continuity broke: told when it is live again */
+    uint8_t name_n;
+    uint8_t name[];
+};
+
+struct tl_hub {
+    const struct tl_config *config;
+    struct tl_loop *loop;
+    struct tl_broker *broker;
+    struct tl_worker **workers;
+    unsigned workers_n;
+    struct tl_map channels; /* by name */
+    struct tl_list order;   /* all channels: the sweep and the cap walk it */
+    struct tl_list dirty;
+    struct tl_list *sweep_at;            /* the next channel to look at */
+    struct tl_mail *local, **local_tail; /* mail of the worker on this very loop */
+    struct tl_task local_task, flush_task;
+    struct tl_timer sweep_timer, retry_timer;
+    uint64_t logs_bytes;
+    bool link_up;
+    bool stopped;
+    /* Written here, read by all workers; relaxed: it orders nothing. */
+    _Atomic bool ready;
+};
+
+/* A random one, never 0. */
+uint64_t tl_hub_new_epoch(void);
+
+static inline struct tl_channel_view *tl_hub_view_of(struct tl_attachment *attachment)
+{
+    return TL_CONTAINER(attachment, struct tl_channel_view, attachment);
+}
+
+/* Does the view know the log, so that it is to be told of changes? */
+static inline bool tl_hub_is_told(const struct tl_attachment *attachment)
+{
+    return attachment->state == TL_ATTACH_LIVE || attachment->state == TL_ATTACH_LOST;
+}
+
+/* hub_flush.c */
+
+/* All views of the channel are to be told, with the next flush, which is due in this turn. */
+void tl_hub_change(struct tl_hub *hub, struct tl_channel *channel);
+/* Tell the workers what changed; what finds no memory is tried again in a moment. */
+void tl_hub_flush(struct tl_hub *hub);
+void tl_hub_flush_init(struct tl_hub *hub);
+void tl_hub_flush_stop(struct tl_hub *hub);
+
+/* hub_log.c */
+
+/* Keep the totals true after the channel's log changed. */
+void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel);
+/* A message for the log. Without memory for it, its subscribers are told a gap. */
+void tl_hub_append(struct tl_hub *hub, struct tl_channel *channel,
+                   const struct tl_message *message);
+/* An event for the SSE clients of the channel, where there are any. */
+void tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event);
+/* A new epoch, and a gap for all subscribers. msgs: how many are known to be missed, 0: unknown. */
+void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
+                     const char *reason);
+/* Apply the limits of one log. */
+void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel);
+
+#endif
