@@ -232,24 +232,9 @@ static int listen_on(struct serve *serve, const char *text, char *ret_url, size_
     return r;
 }
 
-static int listen_all(struct serve *serve)
+static void print_banner(const struct serve *serve, const struct tl_buf *listening, const char *url)
 {
-    const struct tl_strings *listen = &serve->options.listen;
-    if (listen->n > TL_LISTENERS_MAX) {
-        tl_command_say("serve", "--listen: at most %d addresses", TL_LISTENERS_MAX);
-        return -EINVAL;
-    }
-    char first[TL_ADDRESS_TEXT_N + 8] = "";
-    printf("tramline " TL_VERSION "\n");
-    for (size_t i = 0; i < listen->n; i++) {
-        char url[TL_ADDRESS_TEXT_N + 8];
-        int r = listen_on(serve, listen->items[i], url, sizeof url);
-        if (r < 0)
-            return r;
-        printf("  %-12s%s\n", i == 0 ? "listening" : "", url);
-        if (i == 0)
-            memcpy(first, url, sizeof first);
-    }
+    printf("tramline " TL_VERSION "\n%.*s", (int)listening->n, (const char *)listening->p);
     printf("  %-12s%s\n", "broker", serve->broker_text);
     printf("  %-12s%s, %" PRIu64 " worker%s\n", "engine",
            tl_loop_engine_name(tl_gateway_loop(serve->gateway)), serve->options.workers,
@@ -258,9 +243,33 @@ static int listen_all(struct serve *serve)
            serve->descriptors, serve->config.connections_max);
     printf("try  curl -N %s/sse/tram_5\n"
            "and  curl -d '{\"hello\":1}' %s/pub/tram_5\n",
-           first, first);
+           url, url);
     fflush(stdout);
-    return 0;
+}
+
+static int listen_all(struct serve *serve)
+{
+    const struct tl_strings *listen = &serve->options.listen;
+    if (listen->n > TL_LISTENERS_MAX) {
+        tl_command_say("serve", "--listen: at most %d addresses", TL_LISTENERS_MAX);
+        return -EINVAL;
+    }
+    char first[TL_ADDRESS_TEXT_N + 8] = "";
+    struct tl_buf listening = {0};
+    int r = 0;
+    for (size_t i = 0; i < listen->n && r == 0; i++) {
+        char url[TL_ADDRESS_TEXT_N + 8];
+        r = listen_on(serve, listen->items[i], url, sizeof url);
+        if (r < 0)
+            break;
+        tl_buf_printf(&listening, "  %-12s%s\n", i == 0 ? "listening" : "", url);
+        if (i == 0)
+            memcpy(first, url, sizeof first);
+    }
+    if (r == 0)
+        print_banner(serve, &listening, first);
+    tl_buf_deinit(&listening);
+    return r;
 }
 
 static void end(struct serve *serve)
@@ -290,7 +299,7 @@ static int run(struct serve *serve)
         catch_signals(serve->gateway);
         r = listen_all(serve);
         if (r < 0)
-            return 1;
+            return r == -EINVAL ? 2 : 1;
         r = tl_gateway_run(serve->gateway);
     }
     if (r < 0)

@@ -94,7 +94,7 @@
       512 * TL_MIB, TL_RELOAD, NULL, "the biggest message that is published or passed on")         \
     X(SIZE, inbound_bytes_max, "max-inbound", "TRAMLINE_MAX_INBOUND", "SIZE", "64KiB", 1,          \
       512 * TL_MIB, TL_RELOAD, NULL, "the biggest message of a WebSocket client")                  \
-    X(SIZE, head_bytes_max, "max-head", "TRAMLINE_MAX_HEAD", "SIZE", "16KiB", TL_KIB, TL_MIB,      \
+    X(SIZE, head_bytes_max, "max-head", "TRAMLINE_MAX_HEAD", "SIZE", "16KiB", TL_KIB, 64 * TL_KIB, \
       TL_RELOAD, NULL, "the biggest head of a request")                                            \
     X(COUNT, inbound_rate_max, "inbound-rate", "TRAMLINE_INBOUND_RATE", "N", "1000", 1, 10000000,  \
       TL_RELOAD, NULL, "messages a second and WebSocket client")                                   \

@@ -52,8 +52,9 @@ struct tl_broker_events {
                           enum tl_broker_status status, const char *reason);
     void (*on_unsubscribed)(void *hub, enum tl_source_kind kind, struct tl_bytes name);
     /* A message: source is the subscribed channel or pattern, name the channel it was published to
-     * (equal for TL_SOURCE_CHANNEL). Bytes are lent for the call. */
-    void (*on_message)(void *hub, enum tl_source_kind kind, struct tl_bytes source,
+     * (equal for TL_SOURCE_CHANNEL). Bytes are lent for the call. False: no memory for it. A broker
+     * that is the source then refuses the publish; of any other, subscribers were told a gap. */
+    bool (*on_message)(void *hub, enum tl_source_kind kind, struct tl_bytes source,
                        struct tl_bytes name, struct tl_bytes payload);
     /* A message that was over max-message and was dropped: a gap of one for its source. */
     void (*on_dropped)(void *hub, enum tl_source_kind kind, struct tl_bytes source);
@@ -64,9 +65,10 @@ struct tl_broker_ops {
     /* The messages originate here: a channel that nobody watches still has a log, and on_message
      * comes for every published channel, subscribed or not. The link is always up. */
     bool is_source;
-    /* Requests for what is not up now are dropped: after on_link(up) the hub asks again. */
-    void (*subscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
-    void (*unsubscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
+    /* Requests for what is not up now are dropped: after on_link(up) the hub asks again. 0, or
+     * -ENOMEM: then it is not subscribed (in both cases), and no confirmation follows. */
+    int (*subscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
+    int (*unsubscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
     /* on_published follows in every case, later. */
     void (*publish)(struct tl_broker *b, struct tl_publish *publish);
     /* Up, as of now: true when subscribing and publishing both work. */

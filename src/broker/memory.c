@@ -4,6 +4,8 @@
 #include "base/glob.h"
 #include "base/metrics.h"
 
+#include <errno.h>
+
 /* A confirmation that is due, or a pattern that is subscribed. */
 struct source {
     struct tl_list node;
@@ -43,21 +45,34 @@ static struct source *source_new(enum tl_source_kind kind, struct tl_bytes name)
     return source;
 }
 
-static void confirm_later(struct memory *m, enum tl_source_kind kind, struct tl_bytes name,
-                          bool subscribed)
+static int confirm_later(struct memory *m, enum tl_source_kind kind, struct tl_bytes name,
+                         bool subscribed)
 {
     struct source *confirmation = source_new(kind, name);
     if (!confirmation) {
-        /* The session's subscribe timeout answers it. */
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        return;
+        return -ENOMEM;
     }
     confirmation->subscribed = subscribed;
     tl_list_append(&m->confirmations, &confirmation->node);
     tl_loop_defer(m->loop, &m->task);
+    return 0;
 }
 
-static void subscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
+static void drop_pattern(struct memory *m, struct tl_bytes name)
+{
+    struct tl_list *next;
+    for (struct tl_list *l = m->patterns.next; l != &m->patterns; l = next) {
+        next = l->next;
+        struct source *pattern = TL_CONTAINER(l, struct source, node);
+        if (!tl_bytes_eq(source_name(pattern), name))
+            continue;
+        tl_list_remove(l);
+        tl_free(pattern);
+    }
+}
+
+static int subscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
 {
     struct memory *m = memory_of(b);
     tl_metric_add(TL_M_BROKER_SUBSCRIBES, 1);
@@ -65,27 +80,23 @@ static void subscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_b
         struct source *pattern = source_new(kind, name);
         if (!pattern) {
             tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-            return;
+            return -ENOMEM;
         }
         tl_list_append(&m->patterns, &pattern->node);
     }
-    confirm_later(m, kind, name, true);
+    int r = confirm_later(m, kind, name, true);
+    if (r < 0 && kind == TL_SOURCE_PATTERN)
+        drop_pattern(m, name);
+    return r;
 }
 
-static void unsubscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
+static int unsubscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
 {
     struct memory *m = memory_of(b);
     tl_metric_add(TL_M_BROKER_UNSUBSCRIBES, 1);
-    struct tl_list *next;
-    for (struct tl_list *l = m->patterns.next; l != &m->patterns; l = next) {
-        next = l->next;
-        struct source *pattern = TL_CONTAINER(l, struct source, node);
-        if (kind != TL_SOURCE_PATTERN || !tl_bytes_eq(source_name(pattern), name))
-            continue;
-        tl_list_remove(l);
-        tl_free(pattern);
-    }
-    confirm_later(m, kind, name, false);
+    if (kind == TL_SOURCE_PATTERN)
+        drop_pattern(m, name);
+    return confirm_later(m, kind, name, false);
 }
 
 static void publish(struct tl_broker *b, struct tl_publish *p)
@@ -100,7 +111,11 @@ static void deliver(struct memory *m, struct tl_publish *p)
 {
     const struct tl_broker_events *events = m->broker.events;
     void *hub = m->broker.hub;
-    events->on_message(hub, TL_SOURCE_CHANNEL, p->name, p->name, p->payload);
+    if (!events->on_message(hub, TL_SOURCE_CHANNEL, p->name, p->name, p->payload)) {
+        p->status = TL_BROKER_FULL; /* nobody got it: it was never published */
+        p->on_published(p);
+        return;
+    }
     for (struct tl_list *l = m->patterns.next; l != &m->patterns; l = l->next) {
         struct source *pattern = TL_CONTAINER(l, struct source, node);
         if (tl_glob_match(source_name(pattern), p->name))

@@ -22,14 +22,17 @@ static struct redis *redis_of(struct tl_broker *b)
     return TL_CONTAINER(b, struct redis, broker);
 }
 
-static void subscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
+/* Without memory the link is lost, which the hub hears of. */
+static int subscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
 {
     tl_redis_sub_request(&redis_of(b)->sub, true, kind, name);
+    return 0;
 }
 
-static void unsubscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
+static int unsubscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
 {
     tl_redis_sub_request(&redis_of(b)->sub, false, kind, name);
+    return 0;
 }
 
 static void publish(struct tl_broker *b, struct tl_publish *p)

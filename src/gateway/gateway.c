@@ -54,8 +54,12 @@ int tl_gateway_set_broker(struct tl_gateway *gateway, struct tl_broker *broker)
 {
     gateway->hub = tl_hub_new(gateway->config, tl_gateway_loop(gateway), broker, gateway->workers,
                               gateway->workers_n);
-    if (!gateway->hub)
+    if (!gateway->hub) {
+        broker->ops->stop(broker);
+        tl_loop_turn(tl_gateway_loop(gateway), 0); /* its connections end there */
+        broker->ops->free(broker);
         return -ENOMEM;
+    }
     for (unsigned i = 0; i < gateway->workers_n; i++)
         gateway->workers[i]->hub = gateway->hub;
     return 0;

@@ -20,7 +20,8 @@ TL_MUST_USE int tl_gateway_new(struct tl_gateway **ret_gateway, const struct tl_
 /* The loop on which the broker lives. */
 struct tl_loop *tl_gateway_loop(struct tl_gateway *gateway);
 
-/* The broker, owned by the gateway from here on. Exactly once, before the run. 0 or -ENOMEM. */
+/* The broker, owned by the gateway from here on (freed with -ENOMEM). Exactly once, before the run.
+ * 0 or -ENOMEM. */
 TL_MUST_USE int tl_gateway_set_broker(struct tl_gateway *gateway, struct tl_broker *broker);
 
 /* One listening fd for each worker, all on the same address; owned by the gateway on success. */

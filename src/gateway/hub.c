@@ -11,6 +11,8 @@
 
 static const char down_event[] = "event: broker\ndata: {\"state\":\"down\"}\n\n";
 
+static const char no_memory[] = "out of memory";
+
 static struct tl_bytes channel_name(const struct tl_channel *channel)
 {
     return tl_bytes(channel->name, channel->name_n);
@@ -155,10 +157,14 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
     }
     if (actions & TL_CHANNEL_RENEW)
         tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
-    if (actions & TL_CHANNEL_SUBSCRIBE)
-        ops->subscribe(hub->broker, source_kind(channel), source_name(channel));
-    if (actions & TL_CHANNEL_UNSUBSCRIBE)
-        ops->unsubscribe(hub->broker, source_kind(channel), source_name(channel));
+    if (actions & TL_CHANNEL_SUBSCRIBE &&
+        ops->subscribe(hub->broker, source_kind(channel), source_name(channel)) < 0) {
+        actions |= tl_channel_subscribed(&channel->life, false, tl_loop_now_ms(hub->loop));
+        refusal = TL_BROKER_FULL;
+    }
+    if (actions & TL_CHANNEL_UNSUBSCRIBE &&
+        ops->unsubscribe(hub->broker, source_kind(channel), source_name(channel)) < 0)
+        actions |= tl_channel_unsubscribed(&channel->life);
     if (actions & TL_CHANNEL_ACK)
         acknowledge(hub, channel);
     if (actions & TL_CHANNEL_REFUSE) {
@@ -172,19 +178,12 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
 
 /* --- mail from the workers --- */
 
+/* Without a channel there is no dirty list to stand on: answered at once, and through the view's
+ * own mail, which needs no memory. */
 static void refuse_view(struct tl_channel_view *view)
 {
-    /* Without a channel there is no dirty list to stand on: answer at once. The batch of one item
-     * is the memory that may be missing, so the session's own timeout is the last resort. */
-    struct tl_batch *batch = tl_zalloc(sizeof *batch + sizeof batch->items[0]);
-    if (!batch)
-        return;
-    batch->worker = view->worker;
-    batch->n = 1;
-    batch->items[0] =
-        (struct tl_batch_item){.view = view, .state = TL_ATTACH_REFUSED, .refusal = TL_BROKER_FULL};
-    batch->mail.deliver = tl_worker_on_batch;
-    tl_mailbox_post(tl_loop_mailbox(view->worker->loop), &batch->mail);
+    view->join_mail.deliver = tl_worker_on_refused;
+    tl_mailbox_post(tl_loop_mailbox(view->worker->loop), &view->join_mail);
 }
 
 void tl_hub_on_join(struct tl_mail *mail)
@@ -232,6 +231,7 @@ void tl_hub_on_leave(struct tl_mail *mail)
     tl_list_remove(&view->attachment.node);
     if (--channel->lane_views[view->lane] == 0) {
         tl_log_lane_close(&channel->log, view->lane);
+        channel->gap_untold = channel->gap_untold && view->lane != TL_LANE_SSE;
         tl_hub_count_bytes(hub, channel);
     }
     answer_left(view);
@@ -352,7 +352,7 @@ static void on_unsubscribed(void *arg, enum tl_source_kind kind, struct tl_bytes
         act(hub, channel, tl_channel_unsubscribed(&channel->life), TL_BROKER_OK);
 }
 
-static void on_message(void *arg, enum tl_source_kind kind, struct tl_bytes source,
+static bool on_message(void *arg, enum tl_source_kind kind, struct tl_bytes source,
                        struct tl_bytes name, struct tl_bytes payload)
 {
     struct tl_hub *hub = arg;
@@ -364,15 +364,20 @@ static void on_message(void *arg, enum tl_source_kind kind, struct tl_bytes sour
                                      ? open_channel(hub, source)
                                      : find_source(hub, kind, source);
     if (!channel)
-        return;
+        return true; /* nobody waits for it */
     if (is_source)
         tl_channel_touch(&channel->life, now_ms);
     if (!tl_channel_is_subscribed(&channel->life))
-        return;
+        return true;
     struct tl_message message = {.payload = payload};
     if (kind == TL_SOURCE_PATTERN)
         message.name = name;
-    tl_hub_append(hub, channel, &message);
+    if (tl_hub_append(hub, channel, &message))
+        return true;
+    /* What was never published is nobody's gap. */
+    if (!is_source || kind == TL_SOURCE_PATTERN)
+        tl_hub_tell_gap(hub, channel, 1, no_memory);
+    return false;
 }
 
 static void on_dropped(void *arg, enum tl_source_kind kind, struct tl_bytes source)
@@ -407,6 +412,7 @@ static void on_sweep(struct tl_timer *timer)
         struct tl_channel *channel = TL_CONTAINER(hub->sweep_at, struct tl_channel, order);
         hub->sweep_at = hub->sweep_at->next;
         tl_hub_evict(hub, channel);
+        (void)tl_hub_retell_gap(hub, channel);
         act(hub, channel, tl_channel_tick(&channel->life, now_ms), TL_BROKER_OK);
     }
     update_ready(hub);

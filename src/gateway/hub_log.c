@@ -72,33 +72,49 @@ static void after_append(struct tl_hub *hub, struct tl_channel *channel)
     apply_cap(hub);
 }
 
-void tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
+bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
 {
-    /* Without memory for it the gap is still counted, and the next position is of a new epoch. */
-    if (channel->lane_views[TL_LANE_SSE] > 0 &&
-        tl_log_append_control(&channel->log, tl_bytes_str(event), tl_loop_now_ms(hub->loop)) < 0)
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+    if (channel->lane_views[TL_LANE_SSE] == 0 ||
+        tl_log_append_control(&channel->log, tl_bytes_str(event), tl_loop_now_ms(hub->loop)) == 0)
+        return true;
+    tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+    return false;
 }
 
-/* msgs: how many are known to be missed; 0: unknown. */
-void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
-                     const char *reason)
+/* The gap as an event, and a new epoch, so that whoever misses the event is told on its return. */
+static bool append_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
+                       const char *reason)
 {
-    char event[200], token[TL_POSITION_TEXT_MAX];
+    char event[200], token[TL_POSITION_TEXT_MAX], missed[24] = "null";
     tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
     struct tl_position position = tl_log_position(&channel->log);
     if (channel->lane_views[TL_LANE_SSE] > 0)
         position.idx++; /* the event itself is an entry */
     tl_position_print(position, token);
     if (msgs > 0)
-        snprintf(event, sizeof event,
-                 "id: %s\nevent: gap\ndata: {\"missed\":%llu,\"reason\":\"%s\"}\n\n", token,
-                 (unsigned long long)msgs, reason);
-    else
-        snprintf(event, sizeof event,
-                 "id: %s\nevent: gap\ndata: {\"missed\":null,\"reason\":\"%s\"}\n\n", token,
-                 reason);
-    tl_hub_append_control(hub, channel, event);
+        snprintf(missed, sizeof missed, "%llu", (unsigned long long)msgs);
+    snprintf(event, sizeof event, "id: %s\nevent: gap\ndata: {\"missed\":%s,\"reason\":\"%s\"}\n\n",
+             token, missed, reason);
+    channel->gap_untold = !tl_hub_append_control(hub, channel, event);
+    return !channel->gap_untold;
+}
+
+bool tl_hub_retell_gap(struct tl_hub *hub, struct tl_channel *channel)
+{
+    if (!channel->gap_untold)
+        return true;
+    if (!append_gap(hub, channel, 0, "out of memory"))
+        return false;
+    after_append(hub, channel);
+    return true;
+}
+
+/* msgs: how many are known to be missed; 0: unknown. */
+void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
+                     const char *reason)
+{
+    /* One that could not be told before makes the count unknown. */
+    append_gap(hub, channel, channel->gap_untold ? 0 : msgs, reason);
     struct tl_list *list = &channel->attachments;
     for (struct tl_list *a = list->next; a != list; a = a->next) {
         struct tl_attachment *attachment = TL_CONTAINER(a, struct tl_attachment, node);
@@ -110,12 +126,15 @@ void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t ms
     after_append(hub, channel);
 }
 
-void tl_hub_append(struct tl_hub *hub, struct tl_channel *channel, const struct tl_message *message)
+bool tl_hub_append(struct tl_hub *hub, struct tl_channel *channel, const struct tl_message *message)
 {
+    /* Nothing goes before a gap that was not told. */
+    if (!tl_hub_retell_gap(hub, channel))
+        return false;
     if (tl_log_append(&channel->log, message, tl_loop_now_ms(hub->loop)) < 0) {
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_hub_tell_gap(hub, channel, 1, "out of memory");
-        return;
+        return false;
     }
     after_append(hub, channel);
+    return true;
 }

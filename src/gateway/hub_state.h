@@ -20,7 +20,8 @@ struct tl_channel {
     uint64_t unflushed_msgs, unflushed_bytes; /* appended since the workers were told */
     uint64_t kept_bytes;                      /* log.bytes as counted in the totals */
     uint32_t lane_views[TL_LANE_N];
-    bool gap_due; /* continuity broke: told when it is live again */
+    bool gap_due;    /* continuity broke: told when it is live again */
+    bool gap_untold; /* SSE clients could not be told for want of memory: before anything else */
     uint8_t name_n;
     uint8_t name[];
 };
@@ -72,14 +73,16 @@ void tl_hub_flush_stop(struct tl_hub *hub);
 
 /* Keep the totals true after the channel's log changed. */
 void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel);
-/* A message for the log. Without memory for it, its subscribers are told a gap. */
-void tl_hub_append(struct tl_hub *hub, struct tl_channel *channel,
-                   const struct tl_message *message);
-/* An event for the SSE clients of the channel, where there are any. */
-void tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event);
+/* A message for the log. False without memory for it: nothing has changed. */
+TL_MUST_USE bool tl_hub_append(struct tl_hub *hub, struct tl_channel *channel,
+                               const struct tl_message *message);
+/* An event for the SSE clients of the channel, where there are any. False: no memory. */
+bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event);
 /* A new epoch, and a gap for all subscribers. msgs: how many are known to be missed, 0: unknown. */
 void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
                      const char *reason);
+/* Try again to tell SSE clients of a gap, if one is untold. False: still no memory. */
+bool tl_hub_retell_gap(struct tl_hub *hub, struct tl_channel *channel);
 /* Apply the limits of one log. */
 void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel);
 

@@ -46,7 +46,7 @@ void tl_exchange_respond(struct tl_session *s, int status, const char *content_t
 {
     struct tl_exchange *exchange = s->exchange;
     bool keep_alive = exchange->keep_alive && !s->worker->draining;
-    struct tl_buf out = {0};
+    struct tl_buf out = {.failed = exchange->headers.failed}; /* never half an answer */
     struct tl_http1_response response = {
         .status = status,
         .content_type = content_type,
@@ -85,6 +85,7 @@ void tl_exchange_refuse(struct tl_session *s, int status, const char *error, con
         exchange->keep_alive = false;
     tl_http1_error_body(&body, error, hint);
     tl_buf_byte(&body, '\n');
+    exchange->headers.failed |= body.failed;
     tl_exchange_respond(s, status, "application/json", tl_buf_bytes(&body));
     tl_buf_deinit(&body);
 }
@@ -129,9 +130,10 @@ static void answer_metrics(struct tl_session *s)
 {
     struct tl_buf text = {0};
     tl_metrics_text(&text);
-    if (text.failed)
+    if (text.failed) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         tl_exchange_refuse(s, 503, "out of memory", "try again");
-    else
+    } else
         tl_exchange_respond(s, 200, "text/plain; version=0.0.4; charset=utf-8",
                             tl_buf_bytes(&text));
     tl_buf_deinit(&text);
@@ -213,6 +215,7 @@ static void start_websocket(struct tl_session *s, const struct tl_http1_request 
         return;
     }
     if (tl_ws_accept(key, exchange->accept) < 0) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         tl_exchange_refuse(s, 503, "out of memory", "try again");
         return;
     }
@@ -466,8 +469,10 @@ static size_t read_body(struct tl_session *s, struct tl_bytes bytes)
             s->worker->config->message_bytes_max - exchange->body.n)
             return refuse_body(s, 413, "message too big", bytes.n);
         tl_buf_append(&exchange->body, chunk);
-        if (exchange->body.failed)
+        if (exchange->body.failed) {
+            tl_metric_add(TL_M_REFUSED_MEMORY, 1);
             return refuse_body(s, 503, "out of memory: not published", bytes.n);
+        }
         if (r == TL_PARSE_MORE && part == 0)
             break;
     }

@@ -122,9 +122,9 @@ const struct tl_phase tl_phase_sse = {
 void tl_sse_start_stream(struct tl_session *s)
 {
     struct tl_exchange *exchange = s->exchange;
-    struct tl_buf out = {0};
     tl_buf_append(&exchange->headers,
                   TL_LIT("Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"));
+    struct tl_buf out = {.failed = exchange->headers.failed};
     struct tl_http1_response response = {
         .status = 200,
         .content_type = "text/event-stream",

@@ -231,6 +231,14 @@ void tl_worker_on_batch(struct tl_mail *mail)
     tl_free(batch);
 }
 
+void tl_worker_on_refused(struct tl_mail *mail)
+{
+    struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, join_mail);
+    view->state = TL_ATTACH_REFUSED;
+    view->refusal = TL_BROKER_FULL;
+    each_session(view, false, refuse);
+}
+
 static void check_drained(struct tl_worker *worker)
 {
     if (worker->draining && worker->sessions_n == 0 && worker->views_n == 0 &&

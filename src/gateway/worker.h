@@ -69,6 +69,7 @@ TL_MUST_USE int tl_worker_listen(struct tl_worker *worker, int fd, bool is_loopb
 
 /* deliver functions of what comes from the hub and the gateway. */
 void tl_worker_on_batch(struct tl_mail *mail);
+void tl_worker_on_refused(struct tl_mail *mail);
 void tl_worker_on_left(struct tl_mail *mail);
 void tl_worker_on_published(struct tl_mail *mail);
 void tl_worker_on_drain(struct tl_mail *mail);

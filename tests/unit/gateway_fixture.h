@@ -103,6 +103,8 @@ struct client {
     /* What it is to get: the feed, from message `at` on. NULL: anything goes. */
     const struct feed *feed;
     size_t at;
+    size_t begin; /* what was published before the acknowledgement came may have been before it */
+    bool resumes; /* but not for who resumes */
 };
 
 struct client *client_open(struct gw *gw, enum client_kind kind);

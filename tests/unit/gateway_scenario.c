@@ -187,7 +187,8 @@ static void one_comes_back(struct scenario *sc)
     struct client *c = client_open(sc->gw, CLIENT_SSE);
     sc->sse[2] = c;
     follow(sc, c);
-    if (before->last_id[0])
+    c->resumes = before->last_id[0] != 0;
+    if (c->resumes)
         c->at = before->at;
     client_ask_sse(c, "/sse/news", before->last_id[0] ? before->last_id : NULL);
     AWAIT(sc, all_settled(sc->gw) && all_caught_up(sc->gw));
@@ -208,13 +209,28 @@ static bool is_complete(const struct scenario *sc)
            has_all(sc, sc->sse[2]) && has_all(sc, sc->all);
 }
 
+/* A newcomer that is served; at most once it may meet what was refused before and is not told yet. */
+static struct client *newcomer(struct scenario *sc, enum client_kind kind, const char *path)
+{
+    struct client *c = watch(sc, kind, path);
+    GW_UNTIL(sc->gw, client_is_settled(c));
+    if (is_live(c) || !sc->fault)
+        return c;
+    client_end(c, false);
+    for (uint64_t end_ms = tl_clock_ms() + 30; tl_clock_ms() < end_ms;)
+        gw_turn(sc->gw, 1);
+    c = watch(sc, kind, path);
+    GW_UNTIL(sc->gw, client_is_settled(c));
+    return c;
+}
+
 /* Who was there before may have been hurt; it is told, or has everything. Newcomers are served. */
 static void all_is_well(struct scenario *sc)
 {
     struct client *c = publisher(sc);
-    struct client *fresh[] = {watch(sc, CLIENT_WS, "/ws/news"), watch(sc, CLIENT_SSE, "/sse/news"),
-                              watch(sc, CLIENT_WS, "/chat/news"), watch(sc, CLIENT_SSE, "/sse/all")};
-    GW_UNTIL(sc->gw, all_settled(sc->gw));
+    struct client *fresh[] = {
+        newcomer(sc, CLIENT_WS, "/ws/news"), newcomer(sc, CLIENT_SSE, "/sse/news"),
+        newcomer(sc, CLIENT_WS, "/chat/news"), newcomer(sc, CLIENT_SSE, "/sse/all")};
     for (size_t i = 0; i < 4; i++)
         assert_true(is_live(fresh[i]));
     unsigned before = c->responses_n;
@@ -224,8 +240,8 @@ static void all_is_well(struct scenario *sc)
     assert_int_equal(c->status, 200);
     m->sure = true;
     GW_UNTIL(sc->gw, all_caught_up(sc->gw));
-    for (size_t i = 0; i < 4; i++)
-        assert_true(has_all(sc, fresh[i]));
+    for (size_t i = 0; i < 4; i++) /* a gap of before may be told to them too */
+        assert_true(is_live(fresh[i]) && fresh[i]->at == sc->feed.n);
 }
 
 void scenario_run(struct scenario *sc, struct gw *gw)

@@ -273,7 +273,7 @@ static void on_unsubscribed(void *hub, enum tl_source_kind kind, struct tl_bytes
     event(t);
 }
 
-static void on_message(void *hub, enum tl_source_kind kind, struct tl_bytes source,
+static bool on_message(void *hub, enum tl_source_kind kind, struct tl_bytes source,
                        struct tl_bytes name, struct tl_bytes payload)
 {
     struct setting *t = hub;
@@ -286,6 +286,7 @@ static void on_message(void *hub, enum tl_source_kind kind, struct tl_bytes sour
     tl_buf_append(&t->told, tl_bytes(payload.p, payload.n < 40 ? payload.n : 40));
     tl_buf_byte(&t->told, '\n');
     event(t);
+    return true;
 }
 
 static void on_dropped(void *hub, enum tl_source_kind kind, struct tl_bytes source)

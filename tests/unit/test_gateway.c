@@ -60,10 +60,8 @@ static void any_failing_allocation_hurts_only_whom_it_hits(void **state)
 {
     (void)state;
     uint64_t n = count_allocations();
-    for (uint64_t i = 0; i < n; i++) {
-        fprintf(stderr, "%d\r", (int)i);
+    for (uint64_t i = 0; i < n; i++)
         run_short_of_memory((int64_t)i, 1);
-    }
 }
 
 static void memory_that_stays_away_is_survived(void **state)
