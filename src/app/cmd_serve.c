@@ -154,6 +154,7 @@ static int read_config(struct serve *serve)
         .message_bytes_max = o->message_bytes_max,
         .inbound_bytes_max = o->inbound_bytes_max,
         .head_bytes_max = o->head_bytes_max,
+        .input_bytes_max = o->input_bytes_max,
         .inbound_rate_max = (uint32_t)o->inbound_rate_max,
         .connections_max = connections_max(serve),
         .address_connections_max = (uint32_t)o->address_connections_max,

@@ -63,7 +63,8 @@
     X(COUNT, log_messages_max, "log-messages", "TRAMLINE_LOG_MESSAGES", "N", "16384", 1, 16777216, \
       TL_RELOAD, NULL, "messages kept of one channel")                                             \
     X(SIZE, log_bytes_max, "log-bytes", "TRAMLINE_LOG_BYTES", "SIZE", "4MiB", TL_KIB, 64 * TL_GIB, \
-      TL_RELOAD, NULL, "bytes kept of one channel; the newest message is kept in any case")        \
+      TL_RELOAD, NULL,                                                                             \
+      "bytes kept of one channel in each encoding; the newest message is kept in any case")        \
     X(DURATION, log_age_ms, "log-age", "TRAMLINE_LOG_AGE", "D", "60s", 100, 24 * TL_HOUR,          \
       TL_RELOAD, NULL, "age of the oldest message that is kept")                                   \
     X(SIZE, logs_bytes_max, "logs-bytes", "TRAMLINE_LOGS_BYTES", "SIZE", "1GiB", TL_MIB,           \
@@ -96,6 +97,8 @@
       512 * TL_MIB, TL_RELOAD, NULL, "the biggest message of a WebSocket client")                  \
     X(SIZE, head_bytes_max, "max-head", "TRAMLINE_MAX_HEAD", "SIZE", "16KiB", TL_KIB, 64 * TL_KIB, \
       TL_RELOAD, NULL, "the biggest head of a request")                                            \
+    X(SIZE, input_bytes_max, "max-input", "TRAMLINE_MAX_INPUT", "SIZE", "256MiB", TL_KIB,          \
+      1024 * TL_GIB, TL_RELOAD, NULL, "unfinished bodies and messages of all clients together")    \
     X(COUNT, inbound_rate_max, "inbound-rate", "TRAMLINE_INBOUND_RATE", "N", "1000", 1, 10000000,  \
       TL_RELOAD, NULL, "messages a second and WebSocket client")                                   \
     X(COUNT, connections_max, "max-connections", "TRAMLINE_MAX_CONNECTIONS", "N", "0", 0,          \

@@ -46,6 +46,7 @@
     X(PROTOCOL_ERRORS, COUNTER, "protocol_errors",                                                 \
       "WebSocket sessions closed with 1002, 1003 or 1007")                                         \
     X(INBOUND_TOO_BIG, COUNTER, "inbound_too_big", "client messages over max-inbound")             \
+    X(INPUT_REFUSED, COUNTER, "input_refused", "bodies and messages over max-input")               \
     X(INBOUND_RATE, COUNTER, "inbound_rate_exceeded",                                              \
       "sessions closed for exceeding inbound-rate")                                                \
     X(CLIENT_MESSAGES, COUNTER, "client_messages", "messages received from WebSocket clients")     \

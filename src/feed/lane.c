@@ -32,7 +32,7 @@ void tl_lane_deinit(struct tl_lane *lane)
 
 static size_t ws_payload_n(const struct tl_lane_item *item)
 {
-    return item->payload.n + (item->name_line ? item->name.n + 1 : 0);
+    return item->payload.n + (item->name_line ? tl_sse_name_encode(item->name, NULL) + 1 : 0);
 }
 
 static enum tl_ws_opcode ws_opcode(const struct tl_lane_item *item)
@@ -64,8 +64,7 @@ static void ws_write(const struct tl_lane_item *item, uint8_t *out)
 {
     out += tl_ws_header(out, ws_opcode(item), ws_payload_n(item));
     if (item->name_line) {
-        memcpy(out, item->name.p, item->name.n);
-        out += item->name.n;
+        out += tl_sse_name_encode(item->name, out); /* so that no name can hold the line's end */
         *out++ = '\n';
     }
     if (item->payload.n > 0)
@@ -175,6 +174,6 @@ void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,
     size_t skip = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10; /* RFC 6455 5.2 */
     ret_item->name = tl_bytes(seg->bytes + entry->name_at, entry->name_n);
     if (name_line)
-        skip += ret_item->name.n + 1;
+        skip += tl_sse_name_encode(ret_item->name, NULL) + 1;
     ret_item->payload = tl_bytes(frame + skip, (size_t)(seg->bytes + entry->end - frame) - skip);
 }

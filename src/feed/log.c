@@ -76,8 +76,6 @@ int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t
         .flags = tl_utf8_valid(message->payload) ? 0 : TL_ENTRY_BINARY,
         .name_line = log->name_line && message->name.n > 0,
     };
-    if (item.name_line && !tl_utf8_valid(message->name))
-        item.flags = TL_ENTRY_BINARY;
     if (log->lanes[TL_LANE_SSE].on)
         item.position = tl_bytes(token, tl_position_print(after, token));
     return append_item(log, &item, now_ms);
@@ -137,19 +135,12 @@ static uint64_t entry_time_ms(const struct tl_log *log, uint64_t idx)
     return seg->base_ms + seg->entries[idx - seg->base.idx].time_ms;
 }
 
-/* Bytes of all lanes in entry idx. */
-static uint64_t entry_bytes(const struct tl_log *log, uint64_t idx)
+/* Bytes of entry idx in a lane. */
+static uint64_t entry_bytes(const struct tl_lane *lane, uint64_t idx)
 {
-    uint64_t n = 0;
-    for (int kind = 0; kind < TL_LANE_N; kind++) {
-        const struct tl_chain *chain = &log->lanes[kind].chain;
-        if (!log->lanes[kind].on)
-            continue;
-        const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, idx));
-        uint32_t i = (uint32_t)(idx - seg->base.idx);
-        n += seg->entries[i].end - tl_segment_start(seg, i);
-    }
-    return n;
+    const struct tl_segment *seg = tl_chain_at(&lane->chain, tl_chain_find_idx(&lane->chain, idx));
+    uint32_t i = (uint32_t)(idx - seg->base.idx);
+    return seg->entries[i].end - tl_segment_start(seg, i);
 }
 
 static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
@@ -158,17 +149,25 @@ static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
     return now_ms > time_ms && now_ms - time_ms > log->limits->age_max_ms;
 }
 
-static bool is_due(const struct tl_log *log, uint64_t idx, uint64_t bytes, uint64_t now_ms)
+static bool is_due(const struct tl_log *log, uint64_t idx, const uint64_t bytes[TL_LANE_N],
+                   uint64_t now_ms)
 {
-    return log->head.idx - idx > log->limits->msgs_max || bytes > log->limits->bytes_max ||
-           is_too_old(log, idx, now_ms);
+    for (int kind = 0; kind < TL_LANE_N; kind++)
+        if (bytes[kind] > log->limits->bytes_max)
+            return true;
+    return log->head.idx - idx > log->limits->msgs_max || is_too_old(log, idx, now_ms);
 }
 
 uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms)
 {
-    uint64_t idx = log->tail.idx, bytes = log->bytes;
-    while (idx + 1 < log->head.idx && is_due(log, idx, bytes, now_ms))
-        bytes -= entry_bytes(log, idx++);
+    uint64_t idx = log->tail.idx, bytes[TL_LANE_N] = {0};
+    for (int kind = 0; kind < TL_LANE_N; kind++)
+        if (log->lanes[kind].on)
+            bytes[kind] = log->lanes[kind].head_off - log->lanes[kind].tail_off;
+    for (; idx + 1 < log->head.idx && is_due(log, idx, bytes, now_ms); idx++)
+        for (int kind = 0; kind < TL_LANE_N; kind++)
+            if (log->lanes[kind].on)
+                bytes[kind] -= entry_bytes(&log->lanes[kind], idx);
     return idx > log->tail.idx ? trim(log, idx) : 0;
 }
 

@@ -1,6 +1,6 @@
 /*
  * A channel's log: the bounded run of its recent messages in this process, in as many lanes as are
- * in use. One writer. Bounds are messages, bytes (all lanes together) and age; control events count
+ * in use. One writer. Bounds are messages, bytes (of each lane) and age; control events count
  * as messages, so a link that flaps fills nothing. The newest entry is always kept. It knows no
  * subscriber: readers are told by marks and hold segments themselves.
  */

@@ -38,15 +38,15 @@ void tl_segment_unref(struct tl_segment *seg)
      * checker does not see fences.) */
     if (!seg || atomic_fetch_sub_explicit(&seg->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (seg->retired)
+    if (atomic_load_explicit(&seg->retired, memory_order_relaxed))
         tl_metric_add(TL_M_RETIRED_BYTES, -(int64_t)seg->bytes_cap);
     tl_free(seg);
 }
 
 void tl_segment_retire(struct tl_segment *seg)
 {
-    assert(!seg->retired);
-    seg->retired = true;
+    assert(!atomic_load_explicit(&seg->retired, memory_order_relaxed));
+    atomic_store_explicit(&seg->retired, true, memory_order_relaxed);
     tl_metric_add(TL_M_RETIRED_BYTES, (int64_t)seg->bytes_cap);
     tl_segment_unref(seg);
 }

@@ -35,7 +35,8 @@ struct tl_entry {
 
 struct tl_segment {
     _Atomic uint32_t refs;
-    bool retired; /* set once by the writer before it lets go */
+    /* Set once by the writer before it lets go; relaxed: who sheds load only wants a hint. */
+    _Atomic bool retired;
     uint32_t entries_cap;
     uint32_t entries_n; /* writer only */
     uint32_t bytes_cap;

@@ -39,17 +39,39 @@ static bool is_allowed_channel(const struct tl_config *config, struct tl_bytes c
     return config->allow_n == 0;
 }
 
+/* Strangers come through a proxy on this machine as well, and proxies leave a trace. */
+static bool is_local(const struct tl_admission_request *request)
+{
+    static const char *const traces[] = {"x-forwarded-for", "forwarded", "via", "x-real-ip"};
+    for (size_t i = 0; i < sizeof traces / sizeof *traces; i++)
+        if (tl_http1_header(request->http, traces[i]).p)
+            return false;
+    return request->listener_is_loopback;
+}
+
+/* Without a token, all that protects a loopback listener from a browser's pages is their origin,
+ * and with DNS rebinding a page chooses its own: then the name that it came by must be known. */
+static bool is_rebound(const struct tl_config *config, const struct tl_admission_request *request)
+{
+    return request->listener_is_loopback && config->token.n == 0 && !config->open &&
+           !tl_origin_host_is_known(request->http->host, config->origins, config->origins_n);
+}
+
 static struct tl_verdict verdict_of(const struct tl_config *config,
                                     const struct tl_admission_request *request)
 {
     if (!tl_admission_origin(config, request->http))
         return (struct tl_verdict){403, "origin not allowed",
                                    "start the gateway with --origin and this page's origin"};
+    if (is_rebound(config, request))
+        return (struct tl_verdict){403, "host not known",
+                                   "ask on localhost or an IP address, or start the gateway with "
+                                   "--origin and the site's origin"};
     if (request->action != TL_ADMIT_SUBSCRIBE) {
         if (config->token.n > 0 && !has_token(config, request->http))
             return (struct tl_verdict){403, "token missing or wrong",
                                        "send the header Authorization: Bearer TOKEN"};
-        if (config->token.n == 0 && !request->listener_is_loopback && !config->open)
+        if (config->token.n == 0 && !is_local(request) && !config->open)
             return (struct tl_verdict){403, "not open to strangers",
                                        "start the gateway with --token, or with --open for "
                                        "everybody, or ask on a loopback address"};

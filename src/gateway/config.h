@@ -28,6 +28,7 @@ struct tl_config {
     size_t message_bytes_max; /* what publishers send */
     size_t inbound_bytes_max; /* what WebSocket clients send */
     size_t head_bytes_max;
+    uint64_t input_bytes_max;  /* unfinished bodies and messages of all clients; 0: no limit */
     uint32_t inbound_rate_max; /* messages a second and session */
     uint32_t connections_max;
     uint32_t address_connections_max; /* 0: no limit */

@@ -14,7 +14,8 @@
 struct tl_exchange {
     struct tl_http1 http;
     bool in_body;
-    bool keep_alive;
+    bool keep_alive;            /* as of now */
+    bool keep_alive_after_body; /* once the body was read whole */
     bool is_head;
     uint8_t minor;
     bool resumes; /* SSE: the client gave a position, understood or not */

@@ -28,6 +28,7 @@ int tl_gateway_new(struct tl_gateway **ret_gateway, const struct tl_config *conf
     gateway->config = config;
     int r =
         tl_limits_init(&gateway->limits, config->connections_max, config->address_connections_max);
+    gateway->limits.input_bytes_max = config->input_bytes_max;
     while (r == 0 && gateway->workers_n < workers_n) {
         struct tl_worker *worker = tl_zalloc(sizeof *worker);
         if (!worker) {

@@ -78,13 +78,22 @@ static uint64_t linger_of(const struct tl_hub *hub)
     return config->history_ttl_ms;
 }
 
+/* Those on their way out do not count, but there is an end to that too. */
+static bool is_full(const struct tl_hub *hub)
+{
+    size_t max = hub->config->channels_max;
+    return hub->channels.n - hub->unsubscribing_n >= max || hub->channels.n >= 2 * max;
+}
+
 /* The channel, made if needed; NULL with no memory or too many channels. */
 static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
 {
     struct tl_channel *channel = find_channel(hub, name);
     if (channel)
         return channel;
-    if (hub->channels.n >= hub->config->channels_max)
+    if (is_full(hub))
+        tl_hub_expire_oldest(hub, NULL);
+    if (is_full(hub))
         return NULL;
     channel = tl_zalloc(sizeof *channel + name.n);
     if (!channel)
@@ -96,6 +105,8 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     tl_log_init(&channel->log, &hub->config->log, tl_hub_new_epoch(),
                 channel->pattern && channel->pattern->name_line);
     tl_list_init(&channel->dirty);
+    tl_list_init(&channel->evictable);
+    tl_list_init(&channel->lingering);
     tl_list_init(&channel->attachments);
     tl_list_append(&hub->order, &channel->order);
     tl_map_add(&hub->channels, &channel->node);
@@ -111,6 +122,9 @@ static void free_channel(struct tl_hub *hub, struct tl_channel *channel)
         hub->sweep_at = channel->order.next;
     tl_list_remove(&channel->order);
     tl_list_remove(&channel->dirty);
+    tl_list_remove(&channel->evictable);
+    tl_list_remove(&channel->lingering);
+    hub->unsubscribing_n -= channel->unsubscribing;
     tl_log_deinit(&channel->log);
     tl_hub_count_bytes(hub, channel);
     tl_metric_add(TL_M_CHANNELS, -1);
@@ -144,11 +158,31 @@ static void acknowledge(struct tl_hub *hub, struct tl_channel *channel)
     tl_hub_change(hub, channel);
 }
 
+/* Keep the lists true after the channel's life moved. */
+static void place(struct tl_hub *hub, struct tl_channel *channel)
+{
+    const struct tl_channel_life *life = &channel->life;
+    bool unsubscribing = life->state == TL_CHANNEL_UNSUBSCRIBING;
+    hub->unsubscribing_n += unsubscribing;
+    hub->unsubscribing_n -= channel->unsubscribing;
+    channel->unsubscribing = unsubscribing;
+    if (life->state != TL_CHANNEL_LINGERING) {
+        tl_list_remove(&channel->lingering);
+        return;
+    }
+    if (!tl_list_empty(&channel->lingering) && channel->lingering_until_ms == life->linger_until_ms)
+        return;
+    channel->lingering_until_ms = life->linger_until_ms;
+    tl_list_remove(&channel->lingering);
+    tl_list_append(&hub->lingering, &channel->lingering);
+}
+
 /* Carry out what the channel's life asks for. The channel may be gone afterwards. */
 static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions,
                 enum tl_broker_status refusal)
 {
     const struct tl_broker_ops *ops = hub->broker->ops;
+    place(hub, channel);
     if (actions & TL_CHANNEL_LOST) {
         tl_hub_append_control(hub, channel, down_event);
         set_states(channel, TL_ATTACH_LIVE, TL_ATTACH_LOST, TL_BROKER_OK);
@@ -174,6 +208,28 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
     }
     if (actions & TL_CHANNEL_FREE)
         free_channel(hub, channel);
+    else if (actions & (TL_CHANNEL_SUBSCRIBE | TL_CHANNEL_UNSUBSCRIBE))
+        place(hub, channel); /* the broker may have refused at once */
+}
+
+bool tl_hub_expire_oldest(struct tl_hub *hub, const struct tl_channel *keep)
+{
+    struct tl_list *l = hub->lingering.next;
+    if (l == &hub->lingering)
+        return false;
+    struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, lingering);
+    if (channel == keep)
+        return false;
+    /* Its log goes now, its upstream subscription as soon as the broker says so. */
+    tl_metric_add(TL_M_EVICTED, (int64_t)(channel->log.head.msg - channel->log.tail.msg));
+    bool name_line = channel->log.name_line;
+    tl_log_deinit(&channel->log);
+    tl_log_init(&channel->log, &hub->config->log, tl_hub_new_epoch(), name_line);
+    tl_hub_count_bytes(hub, channel);
+    tl_list_remove(&channel->evictable);
+    channel->life.linger_until_ms = 0;
+    act(hub, channel, tl_channel_tick(&channel->life, tl_loop_now_ms(hub->loop)), TL_BROKER_OK);
+    return true;
 }
 
 /* --- mail from the workers --- */
@@ -230,9 +286,8 @@ void tl_hub_on_leave(struct tl_mail *mail)
     /* Back through its own mail and not through a batch: that needs no memory. Nothing follows. */
     tl_list_remove(&view->attachment.node);
     if (--channel->lane_views[view->lane] == 0) {
-        tl_log_lane_close(&channel->log, view->lane);
+        channel->lane_idle_ms[view->lane] = tl_loop_now_ms(hub->loop);
         channel->gap_untold = channel->gap_untold && view->lane != TL_LANE_SSE;
-        tl_hub_count_bytes(hub, channel);
     }
     answer_left(view);
     act(hub, channel, tl_channel_leave(&channel->life, tl_loop_now_ms(hub->loop)), TL_BROKER_OK);
@@ -360,13 +415,17 @@ static bool on_message(void *arg, enum tl_source_kind kind, struct tl_bytes sour
     bool is_source = hub->broker->ops->is_source;
     tl_metric_add(TL_M_MESSAGES_IN, 1);
     tl_metric_add(TL_M_MESSAGE_BYTES_IN, (int64_t)payload.n);
-    struct tl_channel *channel = is_source && kind == TL_SOURCE_CHANNEL
-                                     ? open_channel(hub, source)
-                                     : find_source(hub, kind, source);
+    bool is_published = is_source && kind == TL_SOURCE_CHANNEL;
+    struct tl_channel *channel =
+        is_published ? open_channel(hub, source) : find_source(hub, kind, source);
     if (!channel)
-        return true; /* nobody waits for it */
-    if (is_source)
+        return !is_published; /* from elsewhere: nobody waits for it */
+    if (is_published && channel->pattern)
+        return true; /* only what it gathers goes there */
+    if (is_source) {
         tl_channel_touch(&channel->life, now_ms);
+        place(hub, channel);
+    }
     if (!tl_channel_is_subscribed(&channel->life))
         return true;
     struct tl_message message = {.payload = payload};
@@ -398,6 +457,30 @@ const struct tl_broker_events tl_hub_broker_events = {
 
 /* --- time --- */
 
+/* A lane that nobody reads is kept for the linger: making it anew costs a pass over the log. */
+static void close_idle_lanes(struct tl_hub *hub, struct tl_channel *channel, uint64_t now_ms)
+{
+    for (int kind = 0; kind < TL_LANE_N; kind++) {
+        if (!channel->log.lanes[kind].on || channel->lane_views[kind] > 0 ||
+            now_ms < channel->lane_idle_ms[kind] + hub->config->linger_ms)
+            continue;
+        tl_log_lane_close(&channel->log, (enum tl_lane_kind)kind);
+        tl_hub_count_bytes(hub, channel);
+    }
+}
+
+static void end_lingers(struct tl_hub *hub, uint64_t now_ms)
+{
+    struct tl_list *l;
+    while ((l = hub->lingering.next) != &hub->lingering) {
+        struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, lingering);
+        unsigned actions = tl_channel_tick(&channel->life, now_ms);
+        if (actions == 0)
+            return;
+        act(hub, channel, actions, TL_BROKER_OK);
+    }
+}
+
 /* Look at a slice of the channels, so that a million of them do not stop the loop. */
 static void on_sweep(struct tl_timer *timer)
 {
@@ -412,9 +495,10 @@ static void on_sweep(struct tl_timer *timer)
         struct tl_channel *channel = TL_CONTAINER(hub->sweep_at, struct tl_channel, order);
         hub->sweep_at = hub->sweep_at->next;
         tl_hub_evict(hub, channel);
+        close_idle_lanes(hub, channel, now_ms);
         (void)tl_hub_retell_gap(hub, channel);
-        act(hub, channel, tl_channel_tick(&channel->life, now_ms), TL_BROKER_OK);
     }
+    end_lingers(hub, now_ms);
     update_ready(hub);
     tl_loop_timer_start(hub->loop, &hub->sweep_timer, SWEEP_MS);
 }
@@ -437,6 +521,8 @@ struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_loop *loop,
     hub->workers_n = workers_n;
     hub->local_tail = &hub->local;
     tl_list_init(&hub->order);
+    tl_list_init(&hub->evictable);
+    tl_list_init(&hub->lingering);
     hub->sweep_at = &hub->order;
     tl_task_init(&hub->local_task, on_local_mail);
     tl_hub_flush_init(hub);

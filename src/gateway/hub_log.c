@@ -22,23 +22,34 @@ void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel)
     tl_metric_add(TL_M_LOG_BYTES, grown);
 }
 
-/* Free memory until all logs fit their cap, the largest first; each keeps its newest message. */
-static void apply_cap(struct tl_hub *hub)
+/* Channels that could give up messages take turns. */
+static void queue_for_cap(struct tl_hub *hub, struct tl_channel *channel)
 {
-    while (hub->logs_bytes > hub->config->logs_bytes_max) {
-        struct tl_channel *largest = NULL;
-        for (struct tl_list *l = hub->order.next; l != &hub->order; l = l->next) {
-            struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, order);
-            if (channel->log.head.idx - channel->log.tail.idx > 1 &&
-                (!largest || channel->log.bytes > largest->log.bytes))
-                largest = channel;
-        }
-        if (!largest)
-            return;
-        tl_metric_add(TL_M_EVICTED, (int64_t)tl_log_evict_half(&largest->log));
-        tl_hub_count_bytes(hub, largest);
-        tl_hub_change(hub, largest);
+    bool evictable = channel->log.head.idx - channel->log.tail.idx > 1;
+    if (evictable && tl_list_empty(&channel->evictable))
+        tl_list_append(&hub->evictable, &channel->evictable);
+    else if (!evictable)
+        tl_list_remove(&channel->evictable);
+}
+
+/*
+ * Free memory until all logs fit their cap: first older halves, in turn, then whole channels that
+ * nobody watches. What is left is the newest message of each channel that somebody does watch.
+ */
+static void apply_cap(struct tl_hub *hub, const struct tl_channel *appended)
+{
+    struct tl_list *l;
+    while (hub->logs_bytes > hub->config->logs_bytes_max && (l = tl_list_pop(&hub->evictable))) {
+        struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, evictable);
+        if (channel->unflushed_msgs > 0)
+            tl_hub_flush(hub); /* workers must hear of messages before they go */
+        tl_metric_add(TL_M_EVICTED, (int64_t)tl_log_evict_half(&channel->log));
+        tl_hub_count_bytes(hub, channel);
+        tl_hub_change(hub, channel);
+        queue_for_cap(hub, channel);
     }
+    while (hub->logs_bytes > hub->config->logs_bytes_max && tl_hub_expire_oldest(hub, appended))
+        ;
 }
 
 void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel)
@@ -49,6 +60,7 @@ void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel)
     tl_metric_add(TL_M_EVICTED, (int64_t)evicted);
     tl_hub_count_bytes(hub, channel);
     tl_hub_change(hub, channel);
+    queue_for_cap(hub, channel);
 }
 
 /* Workers must hear of messages before the limits drop them. */
@@ -69,7 +81,8 @@ static void after_append(struct tl_hub *hub, struct tl_channel *channel)
     if (must_flush(channel))
         tl_hub_flush(hub);
     tl_hub_evict(hub, channel);
-    apply_cap(hub);
+    queue_for_cap(hub, channel);
+    apply_cap(hub, channel);
 }
 
 bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)

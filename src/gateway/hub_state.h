@@ -13,6 +13,8 @@ struct tl_channel {
     struct tl_map_node node;
     struct tl_list order; /* of all channels */
     struct tl_list dirty;
+    struct tl_list evictable; /* on the hub's list while it keeps more than one entry */
+    struct tl_list lingering; /* on the hub's list while its life says so */
     struct tl_list attachments;
     const struct tl_pattern *pattern; /* NULL: a plain channel */
     struct tl_channel_life life;
@@ -20,7 +22,10 @@ struct tl_channel {
     uint64_t unflushed_msgs, unflushed_bytes; /* appended since the workers were told */
     uint64_t kept_bytes;                      /* log.bytes as counted in the totals */
     uint32_t lane_views[TL_LANE_N];
-    bool gap_due;    /* continuity broke: told when it is live again */
+    uint64_t lane_idle_ms[TL_LANE_N]; /* when its last view left */
+    uint64_t lingering_until_ms;      /* as it stands on the list */
+    bool unsubscribing;               /* as counted */
+    bool gap_due;                     /* continuity broke: told when it is live again */
     bool gap_untold; /* SSE clients could not be told for want of memory: before anything else */
     uint8_t name_n;
     uint8_t name[];
@@ -33,9 +38,12 @@ struct tl_hub {
     struct tl_worker **workers;
     unsigned workers_n;
     struct tl_map channels; /* by name */
-    struct tl_list order;   /* all channels: the sweep and the cap walk it */
+    struct tl_list order;   /* all channels: the sweep walks it */
     struct tl_list dirty;
-    struct tl_list *sweep_at;            /* the next channel to look at */
+    struct tl_list evictable; /* who gives way when all logs together are over their cap, in turn */
+    struct tl_list lingering; /* the oldest first: they all linger equally long */
+    size_t unsubscribing_n;   /* channels that are on their way out */
+    struct tl_list *sweep_at; /* the next channel to look at */
     struct tl_mail *local, **local_tail; /* mail of the worker on this very loop */
     struct tl_task local_task, flush_task;
     struct tl_timer sweep_timer, retry_timer;
@@ -83,6 +91,8 @@ void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t ms
                      const char *reason);
 /* Try again to tell SSE clients of a gap, if one is untold. False: still no memory. */
 bool tl_hub_retell_gap(struct tl_hub *hub, struct tl_channel *channel);
+/* Give up the channel that nobody watches for the longest time. False: there is none but keep. */
+bool tl_hub_expire_oldest(struct tl_hub *hub, const struct tl_channel *keep);
 /* Apply the limits of one log. */
 void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel);
 

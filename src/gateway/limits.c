@@ -103,3 +103,18 @@ void tl_limits_give(struct tl_limits *limits, struct tl_limits_address *address)
     }
     pthread_mutex_unlock(&limits->lock);
 }
+
+bool tl_limits_take_input(struct tl_limits *limits, size_t n)
+{
+    /* Relaxed: a count of its own. */
+    uint64_t before = atomic_fetch_add_explicit(&limits->input_bytes, n, memory_order_relaxed);
+    if (limits->input_bytes_max == 0 || before + n <= limits->input_bytes_max)
+        return true;
+    tl_limits_give_input(limits, n);
+    return false;
+}
+
+void tl_limits_give_input(struct tl_limits *limits, size_t n)
+{
+    atomic_fetch_sub_explicit(&limits->input_bytes, n, memory_order_relaxed);
+}

@@ -106,6 +106,10 @@ static void on_drain(struct tl_session *s)
 {
     if (s->sub.view)
         refuse(s, 503, "the gateway is going away", "connect again");
+    else if (tl_loop_now_ms(s->worker->loop) >= s->worker->drain_until_ms)
+        /* Its answer may still come, and finds the request answered. */
+        tl_exchange_refuse(s, 503, "the gateway is going away: published or not is unknown",
+                           "try again if a duplicate does no harm");
 }
 
 const struct tl_phase tl_phase_pending = {

@@ -7,9 +7,10 @@
 
 #include <stdio.h>
 
-#define IDLE_MS    75000 /* between the requests of a connection */
-#define BODY_CHUNK 65536 /* the deadline is put off whenever so much of a body has come */
-#define OWN_MAX    65536 /* unread responses: beyond, the next request waits */
+#define IDLE_MS       75000 /* between the requests of a connection */
+#define BODY_CHUNK    65536 /* for each so many bytes a body gets */
+#define BODY_CHUNK_MS 4000  /* so much more time, and all of it the handshake's at first */
+#define OWN_MAX       65536 /* unread responses: beyond, the next request waits */
 
 #define BIT(kind) (1u << (kind))
 #define WS_KINDS  (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
@@ -21,6 +22,7 @@ void tl_exchange_free(struct tl_session *s)
     struct tl_exchange *exchange = s->exchange;
     if (!exchange)
         return;
+    tl_session_give_input(s);
     tl_buf_deinit(&exchange->headers);
     tl_buf_deinit(&exchange->body);
     tl_free(exchange);
@@ -67,8 +69,13 @@ void tl_exchange_respond(struct tl_session *s, int status, const char *content_t
     tl_session_set_phase(s, &tl_phase_request);
     tl_session_arm(s, IDLE_MS);
     tl_session_pump(s);
+    /* The pump may have gone on to the next request already, which may wait for the broker. */
+    if (s->closed || s->phase != &tl_phase_request || s->exchange)
+        return;
     if (s->own_n <= OWN_MAX)
         tl_session_resume_input(s);
+    else
+        tl_session_read(s, false); /* on_own_sent goes on */
 }
 
 void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint)
@@ -195,11 +202,23 @@ struct ask {
     enum page page; /* or a route */
 };
 
+/* A pattern channel gathers what is published to others. */
+static bool refuse_pattern(struct tl_session *s)
+{
+    if (!tl_hub_is_pattern(s->worker->hub, tl_exchange_name(s->exchange)))
+        return false;
+    tl_exchange_refuse(s, 403, "a pattern channel cannot be published to",
+                       "publish to one of the channels that it gathers");
+    return true;
+}
+
 static void start_websocket(struct tl_session *s, const struct tl_http1_request *request)
 {
     struct tl_exchange *exchange = s->exchange;
     struct tl_bytes key;
     const char *reason = "";
+    if (exchange->route->kind == TL_ROUTE_DUPLEX && refuse_pattern(s))
+        return;
     int status = tl_http1_websocket_check(request, &key, &reason);
     if (status != 0) {
         tl_exchange_refuse(s, status, reason, "a WebSocket client connects here (RFC 6455)");
@@ -261,6 +280,7 @@ static void start_sse(struct tl_session *s, const struct tl_http1_request *reque
 
 static void publish_body(struct tl_session *s)
 {
+    s->exchange->keep_alive = s->exchange->keep_alive_after_body;
     tl_session_set_phase(s, &tl_phase_pending);
     tl_session_read(s, false);
     tl_session_arm(s, IDLE_MS);
@@ -271,11 +291,8 @@ static void publish_body(struct tl_session *s)
 static void start_publish(struct tl_session *s, const struct tl_http1_request *request)
 {
     struct tl_exchange *exchange = s->exchange;
-    if (tl_hub_is_pattern(s->worker->hub, tl_exchange_name(exchange))) {
-        tl_exchange_refuse(s, 403, "a pattern channel cannot be published to",
-                           "publish to one of the channels that it gathers");
+    if (refuse_pattern(s))
         return;
-    }
     if (request->content_length > s->worker->config->message_bytes_max) {
         tl_exchange_refuse(s, 413, "message too big", "see --max-message");
         return;
@@ -339,7 +356,8 @@ static unsigned wanted_kinds(const struct tl_http1_request *request)
 {
     switch (request->method) {
     case TL_HTTP1_GET:
-        return request->upgrade ? WS_KINDS : BIT(TL_ROUTE_SSE);
+        return tl_http1_header_has_token(request, "upgrade", "websocket") ? WS_KINDS
+                                                                          : BIT(TL_ROUTE_SSE);
     case TL_HTTP1_HEAD:
         return BIT(TL_ROUTE_SSE);
     case TL_HTTP1_POST:
@@ -412,9 +430,10 @@ static void dispatch(struct tl_session *s, const struct tl_http1_request *reques
     struct tl_exchange *exchange = s->exchange;
     exchange->minor = request->minor;
     exchange->is_head = request->method == TL_HTTP1_HEAD;
-    /* Only published bodies are read; behind any other the connection ends. */
-    exchange->keep_alive =
-        request->keep_alive && (!request->has_body || request->method == TL_HTTP1_POST);
+    /* Behind a body that was not read whole the connection ends, or its bytes would be taken for
+     * the next request, which the sender of the body then forges. */
+    exchange->keep_alive = request->keep_alive && !request->has_body;
+    exchange->keep_alive_after_body = request->keep_alive;
     enum page page = page_of(request->path);
     if (page != PAGE_NONE)
         dispatch_page(s, request, page);
@@ -468,6 +487,8 @@ static size_t read_body(struct tl_session *s, struct tl_bytes bytes)
         if (chunk.n + tl_http1_body_left(&exchange->http) >
             s->worker->config->message_bytes_max - exchange->body.n)
             return refuse_body(s, 413, "message too big", bytes.n);
+        if (!tl_session_take_input(s, chunk.n))
+            return refuse_body(s, 503, "too many bodies at once: not published", bytes.n);
         tl_buf_append(&exchange->body, chunk);
         if (exchange->body.failed) {
             tl_metric_add(TL_M_REFUSED_MEMORY, 1);
@@ -478,7 +499,7 @@ static size_t read_body(struct tl_session *s, struct tl_bytes bytes)
     }
     if (exchange->body.n - exchange->body_seen >= BODY_CHUNK) {
         exchange->body_seen = exchange->body.n;
-        tl_session_arm(s, s->worker->config->handshake_timeout_ms);
+        tl_session_arm(s, BODY_CHUNK_MS);
     }
     if (r == TL_PARSE_DONE)
         publish_body(s);
@@ -493,7 +514,7 @@ static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
                                 : read_head(s, tl_bytes(bytes, n));
 }
 
-static void on_sent_all(struct tl_session *s)
+static void on_own_sent(struct tl_session *s)
 {
     tl_session_resume_input(s);
 }
@@ -521,8 +542,8 @@ static void on_drain(struct tl_session *s)
 const struct tl_phase tl_phase_request = {
     .name = "request",
     .on_input = on_input,
-    .on_input_end = tl_session_close,
-    .on_sent_all = on_sent_all,
+    .on_input_end = tl_session_finish,
+    .on_own_sent = on_own_sent,
     .on_timer = on_timer,
     .on_drain = on_drain,
 };

@@ -14,6 +14,7 @@
 #define ENDING_MS       5000  /* for the last bytes, and for the peer's close frame */
 #define DRAINING_MS     1000  /* for the peer's FIN */
 #define OWN_MAX         (1u << 20)
+#define INPUT_MAX       (1u << 18)
 #define MEMORY_RETRY_MS 10
 
 static uint64_t now_of(const struct tl_session *s)
@@ -224,22 +225,30 @@ void tl_session_pump(struct tl_session *s)
     for (unsigned i = 0; i < PUMP_SENDS; i++) {
         if (s->closed || s->sending)
             return;
-        bool more;
+        bool more = false, own = false;
         if (s->sub.out)
             more = send_rest(s);
         else if (s->own)
-            more = send_own(s);
+            more = own = send_own(s);
         else if (s->sub.live && s->sub.off < s->sub.view->view.head.off)
             more = send_lane(s);
-        else {
-            if (s->phase->on_sent_all)
-                s->phase->on_sent_all(s);
-            return;
-        }
+        else
+            own = true; /* nothing is left at all */
+        if (own && !s->own && s->phase->on_own_sent)
+            s->phase->on_own_sent(s);
         if (!more)
             return;
     }
     tl_worker_requeue(s->worker, s, 0);
+}
+
+void tl_session_catch_up(struct tl_session *s, uint64_t off)
+{
+    uint64_t before;
+    do {
+        before = s->sub.off;
+        tl_session_pump(s);
+    } while (!s->closed && !s->sending && s->sub.off > before && s->sub.off < off);
 }
 
 static struct tl_session *session_of(struct tl_stream *stream)
@@ -307,8 +316,9 @@ static void take_input(struct tl_session *s, uint8_t *bytes, size_t n)
     bool had = s->in.n > 0;
     if (s->closed || used == n)
         return;
-    tl_buf_append(&s->in, tl_bytes(bytes + used, n - used));
-    if (s->in.failed) {
+    if (s->in.n <= INPUT_MAX) /* the phases take theirs or stop reading long before */
+        tl_buf_append(&s->in, tl_bytes(bytes + used, n - used));
+    if (s->in.failed || s->in.n > INPUT_MAX) {
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         tl_session_reset(s);
         return;
@@ -350,6 +360,22 @@ void tl_session_resume_input(struct tl_session *s)
     if (s->in.n > 0)
         feed_kept(s);
     end_input(s);
+}
+
+bool tl_session_take_input(struct tl_session *s, size_t n)
+{
+    if (!tl_limits_take_input(s->worker->limits, n)) {
+        tl_metric_add(TL_M_INPUT_REFUSED, 1);
+        return false;
+    }
+    s->input_n += n;
+    return true;
+}
+
+void tl_session_give_input(struct tl_session *s)
+{
+    tl_limits_give_input(s->worker->limits, s->input_n);
+    s->input_n = 0;
 }
 
 /* --- subscribing and publishing --- */
@@ -401,6 +427,7 @@ bool tl_session_publish(struct tl_session *s, struct tl_bytes name, struct tl_bu
     }
     request->body = *payload;
     *payload = (struct tl_buf){0};
+    tl_session_give_input(s); /* what waits for the broker has a bound there */
     memcpy(request->name, name.p, name.n);
     request->publish.name = tl_bytes(request->name, name.n);
     request->publish.payload = tl_buf_bytes(&request->body);
@@ -442,6 +469,7 @@ static void let_go(struct tl_session *s)
     s->closed = true;
     s->reading = false;
     leave_gauge(s);
+    tl_session_give_input(s);
     tl_subscription_close(&s->sub);
     struct tl_list *l;
     while ((l = tl_list_pop(&s->publishes)))
@@ -499,7 +527,7 @@ void tl_session_finish(struct tl_session *s)
     tl_session_pump(s);
 }
 
-static void ending_sent_all(struct tl_session *s)
+static void ending_own_sent(struct tl_session *s)
 {
     if (!s->close_received)
         return;
@@ -555,7 +583,7 @@ const struct tl_phase tl_phase_ending = {
     .name = "ending",
     .on_input = ending_input,
     .on_input_end = ending_input_end,
-    .on_sent_all = ending_sent_all,
+    .on_own_sent = ending_own_sent,
     .on_timer = tl_session_reset,
 };
 

@@ -41,6 +41,7 @@ struct tl_session {
     struct tl_buf in;             /* received and not consumed yet */
     struct tl_exchange *exchange; /* NULL outside of HTTP */
     struct tl_ws_parser ws;
+    size_t input_n;                    /* bytes of body and message, as counted by limits.h */
     struct tl_buf message;             /* duplex: the client's message so far */
     uint64_t progress_ms;              /* when the send in flight began, or last moved */
     uint64_t beat_ms;                  /* the next heartbeat, or the phase's deadline */
@@ -49,7 +50,8 @@ struct tl_session {
     uint32_t rate_n;
     uint32_t own_n; /* unsent own bytes */
     uint16_t publishes_n;
-    uint8_t gauge; /* enum tl_metric: the gauge of live sessions that counts this one, or 0 */
+    uint16_t close_code; /* duplex: the client's close frame, whose echo waits for publishes */
+    uint8_t gauge;       /* enum tl_metric: the gauge of live sessions that counts this one, or 0 */
     bool listener_is_loopback : 1;
     bool sending : 1;     /* a send is in flight in the background */
     bool sending_own : 1; /* and it is of own bytes */
@@ -75,7 +77,7 @@ struct tl_phase {
      * while it consumes and input is wanted. */
     size_t (*on_input)(struct tl_session *s, uint8_t *bytes, size_t n);
     void (*on_input_end)(struct tl_session *s); /* EOF after all input was consumed */
-    void (*on_sent_all)(struct tl_session *s);  /* nothing is left to send */
+    void (*on_own_sent)(struct tl_session *s);  /* own bytes are gone, and a frame is not open */
     void (*on_timer)(struct tl_session *s);     /* the deadline of tl_session_arm() */
     /* The subscription was acknowledged, refused, fell off its log, or waits with the broker
      * down. */
@@ -101,6 +103,9 @@ bool tl_session_own_buf(struct tl_session *s, struct tl_buf *buf);
 /* Send what there is to send. */
 void tl_session_pump(struct tl_session *s);
 
+/* Send on, beyond a turn's share, until the cursor reaches off or the socket is full. */
+void tl_session_catch_up(struct tl_session *s, uint64_t off);
+
 /* Want input, or do not. */
 void tl_session_read(struct tl_session *s, bool on);
 /* Consume what is kept of the input, then receive. From outside of on_input. */
@@ -114,6 +119,11 @@ void tl_session_arm(struct tl_session *s, uint64_t delay_ms);
 bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct tl_bytes name);
 /* The cursor to the newest border: from here on everything is delivered. */
 void tl_session_go_live(struct tl_session *s, struct tl_mark from);
+
+/* The unfinished body or message grows by n bytes. False: over the limit of all. */
+TL_MUST_USE bool tl_session_take_input(struct tl_session *s, size_t n);
+/* It is finished, or gone. */
+void tl_session_give_input(struct tl_session *s);
 
 /* The subscription fell off its log: counted, and the phase's policy runs. */
 void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs);

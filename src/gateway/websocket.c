@@ -28,6 +28,7 @@ static bool send_close(struct tl_session *s, uint16_t code, struct tl_bytes reas
 static void leave(struct tl_session *s)
 {
     tl_subscription_close(&s->sub);
+    tl_session_give_input(s);
     tl_buf_deinit(&s->message);
 }
 
@@ -39,6 +40,10 @@ void tl_websocket_close(struct tl_session *s, enum tl_ws_close code, const char 
     tl_session_set_phase(s, &tl_phase_ending);
     if (!send_close(s, (uint16_t)code, tl_bytes_str(reason)))
         return;
+    if (s->close_code != 0) { /* the peer's close frame has come already */
+        tl_session_finish(s);
+        return;
+    }
     tl_session_arm(s, tl_session_ending_ms(s));
     tl_session_pump(s);
     /* The peer's close frame is waited for. */
@@ -60,6 +65,12 @@ static void fail(struct tl_session *s, uint16_t code, const char *reason)
 
 static void on_close_frame(struct tl_session *s, const struct tl_ws_event *event)
 {
+    if (s->publishes_n > 0) {
+        /* A clean close would say that all went well: wait for the broker's answers. */
+        s->close_code = event->close_code;
+        tl_session_read(s, false);
+        return;
+    }
     uint8_t reason[TL_WS_REASON_MAX]; /* the input is lent, and may be gone with the phase */
     struct tl_bytes echo = tl_bytes(reason, event->bytes.n);
     if (echo.n > 0)
@@ -109,6 +120,10 @@ static void on_message(struct tl_session *s, enum tl_ws_opcode opcode)
 static void on_data(struct tl_session *s, const struct tl_ws_event *event)
 {
     /* Where messages are not published, all that may matter is the word `close`. */
+    if (s->duplex && !tl_session_take_input(s, event->bytes.n)) {
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "too many messages at once");
+        return;
+    }
     size_t keep = s->duplex ? event->bytes.n : close_word.n + 1 - s->message.n;
     if (s->duplex || s->polite_close)
         tl_buf_append(&s->message,
@@ -170,9 +185,9 @@ static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
     return used;
 }
 
-static void on_sent_all(struct tl_session *s)
+static void on_own_sent(struct tl_session *s)
 {
-    if (!s->reading && s->publishes_n < PUBLISHES_MAX)
+    if (s->close_code == 0 && !s->reading && s->publishes_n < PUBLISHES_MAX)
         tl_session_resume_input(s);
 }
 
@@ -180,7 +195,14 @@ static void on_published(struct tl_session *s, struct tl_publish_request *reques
 {
     switch (request->publish.status) {
     case TL_BROKER_OK:
-        if (!s->reading && s->publishes_n < PUBLISHES_MAX / 2 && s->own_n <= ANSWERS_MAX)
+        if (s->close_code != 0 && s->publishes_n == 0) {
+            leave(s);
+            if (send_close(s, s->close_code, tl_bytes(NULL, 0)))
+                tl_session_finish(s);
+            return;
+        }
+        if (s->close_code == 0 && !s->reading && s->publishes_n < PUBLISHES_MAX / 2 &&
+            s->own_n <= ANSWERS_MAX)
             tl_session_resume_input(s);
         return;
     case TL_BROKER_DENIED:
@@ -248,7 +270,7 @@ const struct tl_phase tl_phase_websocket = {
     .name = "websocket",
     .on_input = on_input,
     .on_input_end = tl_session_close,
-    .on_sent_all = on_sent_all,
+    .on_own_sent = on_own_sent,
     .on_timer = on_timer,
     .on_acknowledged = on_acknowledged,
     .on_refused = on_refused,

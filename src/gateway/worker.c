@@ -178,10 +178,27 @@ static void fail_view(struct tl_channel_view *view)
     each_session(view, false, refuse);
 }
 
+/*
+ * The tail is about to pass sessions that had their share of this turn and wait for the next:
+ * they are not slow, so they are sent as much as they take first.
+ */
+static void catch_up(struct tl_channel_view *view, uint64_t tail_off)
+{
+    struct tl_list *next;
+    for (struct tl_list *l = view->worker->ready.next; l != &view->worker->ready; l = next) {
+        next = l->next;
+        struct tl_session *s = TL_CONTAINER(l, struct tl_session, ready_node);
+        if (s->sub.view == view && s->sub.live && s->sub.off < tail_off)
+            tl_session_catch_up(s, tail_off);
+    }
+}
+
 static void apply_item(struct tl_batch_item *item)
 {
     struct tl_channel_view *view = item->view;
     enum tl_attach_state before = view->state;
+    if (item->has_update && before != TL_ATTACH_WAITING)
+        catch_up(view, item->update.tail.off);
     if (item->has_update && tl_view_apply(&view->view, &item->update) < 0) {
         fail_view(view);
         return;
@@ -214,7 +231,7 @@ static void shed(struct tl_worker *worker)
     for (struct tl_list *l = worker->lagging.next; l != &worker->lagging && budget > 0; l = next) {
         next = l->next;
         struct tl_session *s = TL_CONTAINER(l, struct tl_session, lag_node);
-        if (!s->sub.out->segs[0]->retired)
+        if (!atomic_load_explicit(&s->sub.out->segs[0]->retired, memory_order_relaxed))
             continue;
         tl_metric_add(TL_M_PINNED_RESETS, 1);
         tl_session_reset(s);
@@ -293,7 +310,10 @@ void tl_worker_requeue(struct tl_worker *worker, struct tl_session *s, uint64_t 
     if (!tl_list_empty(&s->ready_node))
         return;
     tl_list_append(&worker->ready, &s->ready_node);
-    tl_loop_timer_start(worker->loop, &worker->ready_timer, delay_ms);
+    /* An earlier one stays: it is the time of the others on the list. */
+    uint64_t due_ms = tl_loop_now_ms(worker->loop) + delay_ms;
+    if (!tl_timer_is_started(&worker->ready_timer) || worker->ready_timer.due_ms > due_ms)
+        tl_loop_timer_start(worker->loop, &worker->ready_timer, delay_ms);
 }
 
 /* --- draining --- */

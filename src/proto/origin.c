@@ -83,3 +83,45 @@ bool tl_origin_is_valid(struct tl_bytes text)
     struct origin o;
     return tl_bytes_eq(text, TL_LIT("*")) || parse_origin(text, &o);
 }
+
+/* An IPv4 address as numbers, or anything in brackets, which only an IPv6 address may be. */
+static bool is_address(struct tl_bytes host)
+{
+    unsigned dots = 0;
+    for (size_t i = 0; i < host.n; i++) {
+        dots += host.p[i] == '.';
+        if (host.p[i] != '.' && (host.p[i] < '0' || host.p[i] > '9'))
+            return host.p[0] == '[';
+    }
+    return dots == 3;
+}
+
+static bool is_localhost(struct tl_bytes host)
+{
+    static const struct tl_bytes name = {(const uint8_t *)"localhost", 9};
+    if (host.n < name.n || !tl_bytes_ieq(tl_bytes_skip(host, host.n - name.n), name))
+        return false;
+    return host.n == name.n || host.p[host.n - name.n - 1] == '.'; /* RFC 6761 6.3 */
+}
+
+bool tl_origin_host_is_known(struct tl_bytes host_header, const struct tl_bytes *listed,
+                             size_t listed_n)
+{
+    struct tl_bytes host;
+    struct origin entry;
+    uint16_t port;
+    if (!host_header.p)
+        return true;
+    if (!tl_url_authority(host_header, &host, &port))
+        return false;
+    if (is_address(host) || is_localhost(host))
+        return true;
+    for (size_t i = 0; i < listed_n; i++) {
+        if (tl_bytes_eq(listed[i], TL_LIT("*")))
+            return true;
+        if (parse_origin(listed[i], &entry) && tl_bytes_ieq(entry.host, host) &&
+            entry.port == (port ? port : default_port(entry.scheme)))
+            return true;
+    }
+    return false;
+}

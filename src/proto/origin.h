@@ -18,6 +18,15 @@
 TL_MUST_USE bool tl_origin_allowed(struct tl_bytes origin, struct tl_bytes host,
                                    const struct tl_bytes *listed, size_t listed_n, bool tls);
 
+/*
+ * Is the Host header that of this very machine, or of a listed site? A page whose name an attacker
+ * points at a loopback address (DNS rebinding) has an origin equal to its host, but its host is a
+ * name. Local are IP addresses, `localhost` and names below it; without a Host (p NULL) there is no
+ * browser. Any thread.
+ */
+TL_MUST_USE bool tl_origin_host_is_known(struct tl_bytes host, const struct tl_bytes *listed,
+                                         size_t listed_n);
+
 /* Is this text fit for the list? For the check of options at start. */
 TL_MUST_USE bool tl_origin_is_valid(struct tl_bytes text);
 

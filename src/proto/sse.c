@@ -85,6 +85,11 @@ static size_t encode_name(struct tl_bytes name, bool reserved, uint8_t *at)
     return made;
 }
 
+size_t tl_sse_name_encode(struct tl_bytes name, uint8_t *out)
+{
+    return encode_name(name, false, out);
+}
+
 static bool needs_base64(const struct tl_sse_event *ev)
 {
     return !ev->payload_is_text ||

@@ -54,6 +54,10 @@ void tl_sse_start(struct tl_buf *out, struct tl_bytes id);
 /* An event of our own: name is one of TL_SSE_RESERVED, json has no CR and LF. */
 void tl_sse_control(struct tl_buf *out, const char *name, struct tl_bytes json);
 
+/* Encode a name as it stands in events, reserved ones included; with out NULL only count. Returns
+ * the bytes, at most 3 for one. Also what raw WebSocket frames of pattern channels begin with. */
+size_t tl_sse_name_encode(struct tl_bytes name, uint8_t *out);
+
 /*
  * Undo the encoding of names and ids: out has room for name.n bytes and may be name.p itself. False
  * for a `%` without two hexadecimal digits.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def needs(present, what):
     if os.environ.get("TRAMLINE_STRICT") == "1":
         pytest.fail(f"missing: {what}")
     pytest.skip(f"missing: {what}")
+
+
+@pytest.fixture(autouse=True)
+def end_of_patience(request):
+    """No test hangs for ever, not even one that is kept alive by pings."""
+    def on_alarm(_signal, _frame):
+        raise harness.TimeIsUp("the test itself did not end in time")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(int((3600 if "soak" in request.keywords else 90) * harness.PATIENCE))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

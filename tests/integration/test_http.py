@@ -336,6 +336,7 @@ def test_requests_behind_an_event_stream_are_not_answered(plain):
     wire.send(f"GET /sse/x HTTP/1.1\r\nHost: {plain.target}\r\n\r\n"
               f"GET /healthz HTTP/1.1\r\nHost: {plain.target}\r\n\r\n".encode())
     assert wire.answer().status == 200
+    wire.until(b"\nid: ")
     plain.publish("x", "one")
     wire.until(b"data: one\n\n")
     assert b"HTTP/1.1" not in wire.held

@@ -75,8 +75,8 @@ void feed_free(struct feed *feed)
 
 void gw_config(struct tl_config *config)
 {
-    static const struct tl_pattern pattern = {
-        .name = {(const uint8_t *)"all", 3}, .glob = {(const uint8_t *)"news*", 5}};
+    static const struct tl_pattern pattern = {.name = {(const uint8_t *)"all", 3},
+                                              .glob = {(const uint8_t *)"news*", 5}};
     *config = (struct tl_config){
         .log = {1000, 1u << 20, 600000},
         .logs_bytes_max = 4u << 20,
@@ -313,7 +313,7 @@ static size_t read_response(struct client *c, struct tl_bytes in)
     if (in.n - head_n < body_n)
         return 0;
     c->streaming = status == 101 || (status == 200 && c->kind == CLIENT_SSE);
-    assert_true(c->streaming || length); /* the head is whole */
+    assert_true(c->streaming || length || status == 204); /* the head is whole */
     if (status == 101)
         acknowledged(c);
     c->status = status;
@@ -328,7 +328,7 @@ static void read_all(struct client *c)
     size_t used = 0, n;
     do {
         struct tl_bytes in = tl_bytes(c->in.p + used, c->in.n - used);
-        n = !c->streaming             ? read_response(c, in)
+        n = !c->streaming           ? read_response(c, in)
             : c->kind == CLIENT_SSE ? read_block(c, in)
                                     : read_frame(c, in);
         used += n;

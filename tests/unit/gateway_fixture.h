@@ -1,8 +1,9 @@
 /*
  * For the tests of the whole gateway: one with a worker and the memory broker in this very thread,
- * and raw clients on real TCP. Nothing blocks: the test turns the loop, and the clients move between
- * the turns. Clients take their memory past base/alloc.h, so that failures injected there are the
- * gateway's alone, and they check what they get against the messages that the test published.
+ * and raw clients on real TCP. Nothing blocks: the test turns the loop, and the clients move
+ * between the turns. Clients take their memory past base/alloc.h, so that failures injected there
+ * are the gateway's alone, and they check what they get against the messages that the test
+ * published.
  */
 #ifndef TESTS_GATEWAY_FIXTURE_H
 #define TESTS_GATEWAY_FIXTURE_H

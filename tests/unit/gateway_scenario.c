@@ -6,7 +6,8 @@
 #define FIRST_N  10
 #define SECOND_N 15
 #define ALL_N    20
-#define PATIENCE 40 /* turns of up to 1 ms while something fails: what cannot go on is left alone */
+#define PATIENCE 40 /* turns of up to 1 ms while something fails: what cannot go on is left alone  \
+                     */
 
 /* In clean runs the condition must come true. */
 #define AWAIT(sc, cond)                                                                            \
@@ -209,7 +210,8 @@ static bool is_complete(const struct scenario *sc)
            has_all(sc, sc->sse[2]) && has_all(sc, sc->all);
 }
 
-/* A newcomer that is served; at most once it may meet what was refused before and is not told yet. */
+/* A newcomer that is served; at most once it may meet what was refused before and is not told yet.
+ */
 static struct client *newcomer(struct scenario *sc, enum client_kind kind, const char *path)
 {
     struct client *c = watch(sc, kind, path);

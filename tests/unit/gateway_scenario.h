@@ -20,9 +20,9 @@ struct scenario {
 };
 
 /*
- * Tell it. Without a fault everything has to be perfect. With one, clients may be refused or cut, but
- * whoever stays has all that a publisher was promised or was told a gap, and once the fault is over
- * newcomers are served. The clients are gone afterwards.
+ * Tell it. Without a fault everything has to be perfect. With one, clients may be refused or cut,
+ * but whoever stays has all that a publisher was promised or was told a gap, and once the fault is
+ * over newcomers are served. The clients are gone afterwards.
  */
 void scenario_run(struct scenario *sc, struct gw *gw);
 

@@ -13,8 +13,9 @@
 
 static void record_websocket(struct bag *out)
 {
-    bag_text(out, "GET /chat/news HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    bag_text(out,
+             "GET /chat/news HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
     bag_frame(out, true, TL_WS_TEXT, TL_LIT("hello, everybody"));
     bag_frame(out, true, TL_WS_PING, TL_LIT("ping"));
     bag_frame(out, true, TL_WS_CLOSE, TL_LIT("\x03\xe8 bye"));
@@ -179,12 +180,12 @@ static void empty_fragments_pass_up_to_their_limit(void **state)
 static void the_body_of_a_refused_request_is_no_request(void **state)
 {
     static const char *const heads[] = {
-        "POST /pub/all HTTP/1.1\r\nHost: a\r\n",          /* a pattern: 403 */
-        "POST /nowhere/at/all HTTP/1.1\r\nHost: a\r\n",   /* 404 */
-        "POST /pub/a%zz HTTP/1.1\r\nHost: a\r\n",         /* 400 */
-        "POST /healthz HTTP/1.1\r\nHost: a\r\n",          /* 405 */
-        "OPTIONS /pub/news HTTP/1.1\r\nHost: a\r\n",      /* 204 */
-        "GET /healthz HTTP/1.1\r\nHost: a\r\n",           /* 200 */
+        "POST /pub/all HTTP/1.1\r\nHost: a\r\n",                   /* a pattern: 403 */
+        "POST /nowhere/at/all HTTP/1.1\r\nHost: a\r\n",            /* 404 */
+        "POST /pub/a%zz HTTP/1.1\r\nHost: a\r\n",                  /* 400 */
+        "POST /healthz HTTP/1.1\r\nHost: a\r\n",                   /* 405 */
+        "OPTIONS /pub/news HTTP/1.1\r\nHost: a\r\n",               /* 204 */
+        "GET /healthz HTTP/1.1\r\nHost: a\r\n",                    /* 200 */
         "POST /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n", /* 403 */
     };
     static const char inner[] = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
