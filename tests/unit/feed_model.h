@@ -94,7 +94,7 @@ static inline void model_deinit(struct model *m)
 
 static inline uint64_t model_ws_bytes(const struct model_entry *e)
 {
-    uint64_t n = e->payload.n + (e->framed_name ? e->name.n + 1 : 0);
+    uint64_t n = e->payload.n + (e->framed_name ? tl_sse_name_encode(e->name, NULL) + 1 : 0);
     return n + (n < 126 ? 2 : n < 65536 ? 4 : 10);
 }
 
@@ -138,7 +138,7 @@ static inline int model_append(struct model *m, size_t n, bool binary, struct tl
     e->payload = payload;
     e->name = name;
     e->framed_name = m->log.name_line && name.n > 0;
-    e->binary = (binary && n > 0) || (e->framed_name && name.p[0] == 0xFF);
+    e->binary = binary && n > 0;
     e->ws_bytes = model_ws_bytes(e);
     e->sse_bytes = model_sse_bytes(e, m->n - 1);
     m->msgs++;
@@ -210,13 +210,24 @@ static inline void model_check(const struct model *m)
     assert_int_equal(m->log.bytes, model_bytes(m));
 }
 
+/* The bytes of the lane that has most of them: each is limited for itself. */
+static inline uint64_t model_largest_lane(const struct model *m)
+{
+    uint64_t ws = 0, sse = 0;
+    for (uint64_t i = m->tail; i < m->n; i++) {
+        ws += m->entries[i].ws_bytes;
+        sse += m->log.lanes[TL_LANE_SSE].on ? m->entries[i].sse_bytes : 0;
+    }
+    return ws > sse ? ws : sse;
+}
+
 static inline void model_evict(struct model *m)
 {
-    uint64_t bytes = model_bytes(m), from = m->tail;
-    while (m->n - m->tail > 1 &&
-           (m->n - m->tail > m->limits.msgs_max || bytes > m->limits.bytes_max ||
-            m->now_ms - m->entries[m->tail].time_ms > m->limits.age_max_ms))
-        bytes -= model_entry_bytes(m, m->tail++);
+    uint64_t from = m->tail;
+    while (m->n - m->tail > 1 && (m->n - m->tail > m->limits.msgs_max ||
+                                  m->now_ms - m->entries[m->tail].time_ms > m->limits.age_max_ms ||
+                                  model_largest_lane(m) > m->limits.bytes_max))
+        m->tail++;
     assert_int_equal(tl_log_evict(&m->log, m->now_ms), model_messages(m, from, m->tail));
 }
 
@@ -261,9 +272,13 @@ static inline size_t model_check_ws(const struct model_entry *e, struct tl_bytes
     size_t n = model_read_frame(bytes, &binary, &payload);
     assert_int_equal(binary, e->binary);
     if (e->framed_name) {
-        assert_true(payload.n > e->name.n && payload.p[e->name.n] == '\n');
-        model_assert_bytes(tl_bytes(payload.p, e->name.n), e->name);
-        payload = tl_bytes_skip(payload, e->name.n + 1);
+        const uint8_t *line_end = memchr(payload.p, '\n', payload.n);
+        assert_non_null(line_end);
+        uint8_t name[255];
+        size_t line_n = (size_t)(line_end - payload.p), name_n = 0;
+        assert_true(tl_sse_name_decode(tl_bytes(payload.p, line_n), name, &name_n));
+        model_assert_bytes(tl_bytes(name, name_n), e->name);
+        payload = tl_bytes_skip(payload, line_n + 1);
     }
     model_assert_bytes(payload, e->payload);
     return n;

@@ -6,8 +6,9 @@
 #define FIRST_N  10
 #define SECOND_N 15
 #define ALL_N    20
-#define PATIENCE 40 /* turns of up to 1 ms while something fails: what cannot go on is left alone  \
-                     */
+#define PATIENCE                                                                                   \
+    40 /* turns of up to 1 ms while something fails: what cannot go on is left alone               \
+        */
 
 /* In clean runs the condition must come true. */
 #define AWAIT(sc, cond)                                                                            \
