@@ -114,7 +114,7 @@ bool tl_origin_host_is_known(struct tl_bytes host_header, const struct tl_bytes 
         return true;
     if (!tl_url_authority(host_header, &host, &port))
         return false;
-    if (is_address(host) || is_localhost(host))
+    if (is_address(host) || is_localhost(host) || !memchr(host.p, '.', host.n))
         return true;
     for (size_t i = 0; i < listed_n; i++) {
         if (tl_bytes_eq(listed[i], TL_LIT("*")))

@@ -21,8 +21,8 @@ TL_MUST_USE bool tl_origin_allowed(struct tl_bytes origin, struct tl_bytes host,
 /*
  * Is the Host header that of this very machine, or of a listed site? A page whose name an attacker
  * points at a loopback address (DNS rebinding) has an origin equal to its host, but its host is a
- * name. Local are IP addresses, `localhost` and names below it; without a Host (p NULL) there is no
- * browser. Any thread.
+ * name. Known are IP addresses, names without a dot (nobody outside owns one) and those below
+ * `localhost`; without a Host (p NULL) there is no browser. Any thread.
  */
 TL_MUST_USE bool tl_origin_host_is_known(struct tl_bytes host, const struct tl_bytes *listed,
                                          size_t listed_n);

@@ -435,8 +435,11 @@ void client_free(struct client *c)
 
 void clients_free(struct gw *gw)
 {
-    while (gw->clients)
-        client_free(gw->clients);
+    struct client *next;
+    for (struct client *c = gw->clients; c; c = next) {
+        next = c->next;
+        client_free(c);
+    }
 }
 
 void gw_poll(struct gw *gw)
@@ -459,7 +462,7 @@ void client_ask_ws(struct client *c, const char *path)
 {
     struct bag out = {0};
     bag_text(&out,
-             "GET %s HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
              path);
     client_send_bag(c, &out);
@@ -468,7 +471,7 @@ void client_ask_ws(struct client *c, const char *path)
 void client_ask_sse(struct client *c, const char *path, const char *last_event_id)
 {
     struct bag out = {0};
-    bag_text(&out, "GET %s HTTP/1.1\r\nHost: a.example\r\nOrigin: http://a.example\r\n", path);
+    bag_text(&out, "GET %s HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n", path);
     if (last_event_id)
         bag_text(&out, "Last-Event-ID: %s\r\n", last_event_id);
     bag_text(&out, "\r\n");
@@ -478,7 +481,7 @@ void client_ask_sse(struct client *c, const char *path, const char *last_event_i
 void client_ask_publish(struct client *c, const char *path, struct tl_bytes payload)
 {
     struct bag out = {0};
-    bag_text(&out, "POST %s HTTP/1.1\r\nHost: a.example\r\nContent-Length: %zu\r\n\r\n", path,
+    bag_text(&out, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", path,
              payload.n);
     bag_add(&out, payload);
     client_send_bag(c, &out);

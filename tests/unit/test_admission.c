@@ -13,6 +13,8 @@
 struct asking {
     enum tl_admission_action action;
     const char *channel, *origin, *authorization, *query;
+    const char *host;  /* localhost:8080 */
+    const char *trace; /* a header that a proxy adds */
     bool is_remote;
 };
 
@@ -38,9 +40,12 @@ static void add_header(struct tl_http1_request *http, const char *name, const ch
 
 static int ask(const struct tl_config *config, struct asking asking)
 {
-    struct tl_http1_request http = {.host = TL_LIT("gw.example:8080")};
+    struct tl_http1_request http = {.host =
+                                        tl_bytes_str(asking.host ? asking.host : "localhost:8080")};
     add_header(&http, "Origin", asking.origin);
     add_header(&http, "Authorization", asking.authorization);
+    if (asking.trace)
+        add_header(&http, asking.trace, "192.0.2.1");
     if (asking.query)
         http.query = tl_bytes_str(asking.query);
     struct tl_admission_request request = {
@@ -82,6 +87,40 @@ static void strangers_may_subscribe_and_nothing_else(void **state)
     assert_int_equal(ASK(&config, .action = TL_ADMIT_OPERATE, .is_remote = true), 0);
 }
 
+static void who_comes_through_a_proxy_is_a_stranger(void **state)
+{
+    static const char *const traces[] = {"X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"};
+    struct tl_config config = {0};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(
+            ASK(&config, .action = TL_ADMIT_PUBLISH, .channel = "a", .trace = traces[i]), 403);
+        assert_int_equal(
+            ASK(&config, .action = TL_ADMIT_SUBSCRIBE, .channel = "a", .trace = traces[i]), 0);
+    }
+}
+
+static void a_name_that_nobody_gave_to_this_machine_is_refused_on_loopback(void **state)
+{
+    static const struct tl_bytes listed = {(const uint8_t *)"http://gw.example", 17};
+    static const enum tl_admission_action actions[] = {TL_ADMIT_SUBSCRIBE, TL_ADMIT_PUBLISH,
+                                                       TL_ADMIT_OPERATE};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct tl_config config = {0};
+        assert_int_equal(ASK(&config, .action = actions[i], .host = "evil.example:8080",
+                             .origin = "http://evil.example:8080"),
+                         403);
+        assert_int_equal(ASK(&config, .action = actions[i], .host = "127.0.0.1:8080"), 0);
+        assert_int_equal(ASK(&config, .action = actions[i], .host = "[::1]:8080"), 0);
+        config.origins = &listed;
+        config.origins_n = 1;
+        assert_int_equal(ASK(&config, .action = actions[i], .host = "gw.example"), 0);
+        config = (struct tl_config){.open = true};
+        assert_int_equal(ASK(&config, .action = actions[i], .host = "evil.example:8080"), 0);
+    }
+}
+
 static void other_origins_are_refused_for_every_action(void **state)
 {
     static const struct tl_bytes listed = {(const uint8_t *)"https://page.example", 20};
@@ -92,7 +131,7 @@ static void other_origins_are_refused_for_every_action(void **state)
     for (size_t i = 0; i < 3; i++) {
         config.origins_n = 0;
         assert_int_equal(
-            ASK(&config, .action = actions[i], .channel = "a", .origin = "http://gw.example:8080"),
+            ASK(&config, .action = actions[i], .channel = "a", .origin = "http://localhost:8080"),
             0);
         assert_int_equal(
             ASK(&config, .action = actions[i], .channel = "a", .origin = "https://page.example"),
@@ -184,6 +223,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(on_loopback_everything_is_allowed),
         cmocka_unit_test(strangers_may_subscribe_and_nothing_else),
+        cmocka_unit_test(who_comes_through_a_proxy_is_a_stranger),
+        cmocka_unit_test(a_name_that_nobody_gave_to_this_machine_is_refused_on_loopback),
         cmocka_unit_test(other_origins_are_refused_for_every_action),
         cmocka_unit_test(a_token_is_asked_for_everywhere_once_it_is_set),
         cmocka_unit_test(a_token_may_come_in_the_query_of_those_who_cannot_set_headers),

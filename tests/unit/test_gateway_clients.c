@@ -14,7 +14,8 @@
 static void record_websocket(struct bag *out)
 {
     bag_text(out,
-             "GET /chat/news HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "GET /chat/news HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: "
+             "Upgrade\r\n"
              "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
     bag_frame(out, true, TL_WS_TEXT, TL_LIT("hello, everybody"));
     bag_frame(out, true, TL_WS_PING, TL_LIT("ping"));
@@ -23,15 +24,16 @@ static void record_websocket(struct bag *out)
 
 static void record_publish(struct bag *out)
 {
-    bag_text(out, "POST /pub/news HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"
-                  "POST /pub/news HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                  "5\r\nhello\r\n0\r\n\r\n");
+    bag_text(out,
+             "POST /pub/news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 11\r\n\r\nhello world"
+             "POST /pub/news HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+             "5\r\nhello\r\n0\r\n\r\n");
 }
 
 static void record_sse(struct bag *out)
 {
-    bag_text(out, "GET /sse/news?since=0123456789abcdef-7 HTTP/1.1\r\nHost: a\r\n"
-                  "Origin: http://a\r\nAccept: text/event-stream\r\n\r\n");
+    bag_text(out, "GET /sse/news?since=0123456789abcdef-7 HTTP/1.1\r\nHost: localhost\r\n"
+                  "Origin: http://localhost\r\nAccept: text/event-stream\r\n\r\n");
 }
 
 /* Send the first n bytes, let the gateway take some turns, and be gone. */
@@ -180,15 +182,15 @@ static void empty_fragments_pass_up_to_their_limit(void **state)
 static void the_body_of_a_refused_request_is_no_request(void **state)
 {
     static const char *const heads[] = {
-        "POST /pub/all HTTP/1.1\r\nHost: a\r\n",                   /* a pattern: 403 */
-        "POST /nowhere/at/all HTTP/1.1\r\nHost: a\r\n",            /* 404 */
-        "POST /pub/a%zz HTTP/1.1\r\nHost: a\r\n",                  /* 400 */
-        "POST /healthz HTTP/1.1\r\nHost: a\r\n",                   /* 405 */
-        "OPTIONS /pub/news HTTP/1.1\r\nHost: a\r\n",               /* 204 */
-        "GET /healthz HTTP/1.1\r\nHost: a\r\n",                    /* 200 */
-        "POST /pub/a HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n", /* 403 */
+        "POST /pub/all HTTP/1.1\r\nHost: localhost\r\n",                   /* a pattern: 403 */
+        "POST /nowhere/at/all HTTP/1.1\r\nHost: localhost\r\n",            /* 404 */
+        "POST /pub/a%zz HTTP/1.1\r\nHost: localhost\r\n",                  /* 400 */
+        "POST /healthz HTTP/1.1\r\nHost: localhost\r\n",                   /* 405 */
+        "OPTIONS /pub/news HTTP/1.1\r\nHost: localhost\r\n",               /* 204 */
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n",                    /* 200 */
+        "POST /pub/a HTTP/1.1\r\nHost: localhost\r\nOrigin: http://b\r\n", /* 403 */
     };
-    static const char inner[] = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    static const char inner[] = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     struct gw gw = {0};
     (void)state;
     gw_open(&gw);
@@ -222,7 +224,8 @@ static void an_answer_is_whole_or_not_there(void **state)
             int64_t refusals = tl_metric_get(TL_M_REFUSED_MEMORY);
             struct client *c = client_open(&gw, p == 3 ? CLIENT_SSE : CLIENT_HTTP);
             struct bag out = {0};
-            bag_text(&out, "GET %s HTTP/1.1\r\nHost: a\r\nOrigin: %s\r\n\r\n", paths[p], origin);
+            bag_text(&out, "GET %s HTTP/1.1\r\nHost: localhost\r\nOrigin: %s\r\n\r\n", paths[p],
+                     origin);
             tl_alloc_fail(i, 1);
             client_send_bag(c, &out);
             GW_UNTIL(&gw, c->ended || client_is_settled(c));

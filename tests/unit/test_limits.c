@@ -139,6 +139,22 @@ static void without_memory_nothing_is_taken(void **state)
     tl_limits_deinit(&limits);
 }
 
+static void unfinished_input_is_taken_up_to_the_limit(void **state)
+{
+    (void)state;
+    struct tl_limits limits;
+    assert_int_equal(tl_limits_init(&limits, 1, 0), 0);
+    limits.input_bytes_max = 100;
+    assert_true(tl_limits_take_input(&limits, 99));
+    assert_false(tl_limits_take_input(&limits, 2));
+    assert_true(tl_limits_take_input(&limits, 1));
+    assert_false(tl_limits_take_input(&limits, 1));
+    tl_limits_give_input(&limits, 100);
+    assert_true(tl_limits_take_input(&limits, 100));
+    tl_limits_give_input(&limits, 100);
+    tl_limits_deinit(&limits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +164,7 @@ int main(void)
         cmocka_unit_test(peers_without_an_address_share_one),
         cmocka_unit_test(a_refusal_for_the_whole_takes_nothing_from_the_address),
         cmocka_unit_test(without_memory_nothing_is_taken),
+        cmocka_unit_test(unfinished_input_is_taken_up_to_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
