@@ -420,12 +420,8 @@ void client_end(struct client *c, bool reset)
     over(c, 0);
 }
 
-void client_free(struct client *c)
+static void client_dispose(struct client *c)
 {
-    struct client **at = &c->gw->clients;
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
     client_end(c, false);
     bag_free(&c->in);
     bag_free(&c->out);
@@ -433,12 +429,21 @@ void client_free(struct client *c)
     free(c);
 }
 
+void client_free(struct client *c)
+{
+    struct client **at = &c->gw->clients;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    client_dispose(c);
+}
+
 void clients_free(struct gw *gw)
 {
-    struct client *next;
-    for (struct client *c = gw->clients; c; c = next) {
-        next = c->next;
-        client_free(c);
+    struct client *c;
+    while ((c = gw->clients)) {
+        gw->clients = c->next;
+        client_dispose(c);
     }
 }
 
