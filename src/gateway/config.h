@@ -14,6 +14,13 @@ struct tl_pattern {
     bool name_line; /* raw WebSocket: `name\n` goes before each payload */
 };
 
+/* Bytes that are served as they are at one path, which may also be that of a page of the gateway. */
+struct tl_document {
+    struct tl_bytes path;
+    const char *content_type;
+    struct tl_bytes body;
+};
+
 struct tl_config {
     struct tl_log_limits log;
     uint64_t logs_bytes_max;    /* of all logs together */
@@ -39,6 +46,8 @@ struct tl_config {
     size_t origins_n;
     const struct tl_bytes *allow; /* globs of channel names; none: all */
     size_t allow_n;
+    const struct tl_document *documents;
+    size_t documents_n;
     struct tl_bytes token; /* empty: none */
     bool open;             /* publishing, duplex and metrics for anyone on open listeners */
 };

@@ -76,6 +76,26 @@ int tl_gateway_listen(struct tl_gateway *gateway, const int *fds, bool is_loopba
     return 0;
 }
 
+static void on_published(struct tl_publish_request *request)
+{
+    tl_buf_deinit(&request->body);
+    tl_free(request);
+}
+
+int tl_gateway_publish(struct tl_gateway *gateway, struct tl_bytes name, struct tl_bytes payload)
+{
+    struct tl_worker *worker = gateway->workers[0];
+    struct tl_buf body = {0};
+    if (name.n == 0 || name.n > TL_TEMPLATE_NAME_MAX)
+        return -EINVAL;
+    if (worker->draining)
+        return -ESHUTDOWN;
+    tl_buf_append(&body, payload);
+    if (body.failed)
+        return -ENOMEM;
+    return tl_worker_publish(worker, name, &body, on_published) ? 0 : -ENOMEM;
+}
+
 static void *run_worker(void *arg)
 {
     struct tl_worker *worker = arg;

@@ -27,6 +27,14 @@ TL_MUST_USE int tl_gateway_set_broker(struct tl_gateway *gateway, struct tl_brok
 /* One listening fd for each worker, all on the same address; owned by the gateway on success. */
 TL_MUST_USE int tl_gateway_listen(struct tl_gateway *gateway, const int *fds, bool is_loopback);
 
+/*
+ * Publish as a client would, without an answer: what the broker does not take is counted. The bytes
+ * are copied. 0, -EINVAL (a name of 0 or over 255 bytes), -ESHUTDOWN (draining) or -ENOMEM. Thread:
+ * the one that runs the gateway, from its loop.
+ */
+TL_MUST_USE int tl_gateway_publish(struct tl_gateway *gateway, struct tl_bytes name,
+                                   struct tl_bytes payload);
+
 /* Serve until tl_gateway_stop(), then drain. 0, or -errno when a thread could not be started. */
 TL_MUST_USE int tl_gateway_run(struct tl_gateway *gateway);
 

@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "gateway/admission.h"
 #include "gateway/exchange.h"
+#include "gateway/pages.h"
 #include "proto/sse.h"
 #include "proto/url.h"
 
@@ -131,75 +132,12 @@ static void answer_options(struct tl_session *s, const struct tl_http1_request *
     tl_exchange_respond(s, 204, NULL, tl_bytes(NULL, 0));
 }
 
-/* --- pages of the gateway itself --- */
-
-static void answer_metrics(struct tl_session *s)
-{
-    struct tl_buf text = {0};
-    tl_metrics_text(&text);
-    if (text.failed) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_exchange_refuse(s, 503, "out of memory", "try again");
-    } else
-        tl_exchange_respond(s, 200, "text/plain; version=0.0.4; charset=utf-8",
-                            tl_buf_bytes(&text));
-    tl_buf_deinit(&text);
-}
-
-static void answer_ready(struct tl_session *s)
-{
-    if (s->worker->draining)
-        tl_exchange_refuse(s, 503, "draining", "the gateway is going away");
-    else if (!tl_hub_is_ready(s->worker->hub))
-        tl_exchange_refuse(s, 503, "broker unavailable", "see the gateway's log");
-    else
-        tl_exchange_respond(s, 200, "application/json", TL_LIT("{\"ready\":true}\n"));
-}
-
-static const char welcome[] = "Tramline " TL_VERSION "\n\n"
-                              "GET  /ws/{channel}    WebSocket: payloads and nothing else\n"
-                              "GET  /sse/{channel}   Server-Sent Events\n"
-                              "POST /pub/{channel}   publish the body\n"
-                              "GET  /chat/{room}     WebSocket, both ways\n"
-                              "GET  /healthz /readyz /metrics\n";
-
-enum page { PAGE_NONE, PAGE_HOME, PAGE_HEALTH, PAGE_READY, PAGE_METRICS };
-
-static enum page page_of(struct tl_bytes path)
-{
-    static const char *const paths[] = {"", "/", "/healthz", "/readyz", "/metrics"};
-    for (int i = PAGE_HOME; i <= PAGE_METRICS; i++)
-        if (tl_bytes_eq(path, tl_bytes_str(paths[i])))
-            return (enum page)i;
-    return PAGE_NONE;
-}
-
-static void answer_page(struct tl_session *s, enum page page)
-{
-    switch (page) {
-    case PAGE_HOME:
-        tl_exchange_respond(s, 200, "text/plain; charset=utf-8", tl_bytes_str(welcome));
-        break;
-    case PAGE_HEALTH:
-        tl_exchange_respond(s, 200, "application/json", TL_LIT("{\"healthy\":true}\n"));
-        break;
-    case PAGE_READY:
-        answer_ready(s);
-        break;
-    case PAGE_METRICS:
-        answer_metrics(s);
-        break;
-    case PAGE_NONE:
-        break;
-    }
-}
-
 /* --- admission --- */
 
 struct ask {
     struct tl_session *s;
     const struct tl_http1_request *request;
-    enum page page; /* or a route */
+    struct tl_page page; /* or a route */
 };
 
 /* A pattern channel gathers what is published to others. */
@@ -315,8 +253,8 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
         return;
     }
     add_cors(s->exchange, ask->request);
-    if (ask->page != PAGE_NONE) {
-        answer_page(s, ask->page);
+    if (ask->page.kind != TL_PAGE_NONE) {
+        tl_page_answer(s, ask->page);
         return;
     }
     switch (s->exchange->route->kind) {
@@ -333,7 +271,7 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
     }
 }
 
-static void decide(struct tl_session *s, const struct tl_http1_request *request, enum page page)
+static void decide(struct tl_session *s, const struct tl_http1_request *request, struct tl_page page)
 {
     struct ask ask = {s, request, page};
     struct tl_admission_request admission = {
@@ -342,9 +280,9 @@ static void decide(struct tl_session *s, const struct tl_http1_request *request,
         .channel = tl_exchange_name(s->exchange),
         .listener_is_loopback = s->listener_is_loopback,
     };
-    if (page == PAGE_METRICS)
+    if (page.kind == TL_PAGE_METRICS)
         admission.action = TL_ADMIT_OPERATE;
-    else if (page == PAGE_NONE && (s->exchange->route->kind == TL_ROUTE_PUB ||
+    else if (page.kind == TL_PAGE_NONE && (s->exchange->route->kind == TL_ROUTE_PUB ||
                                    s->exchange->route->kind == TL_ROUTE_DUPLEX))
         admission.action = TL_ADMIT_PUBLISH;
     tl_admission_decide(s->worker->config, &admission, on_verdict, &ask);
@@ -411,11 +349,11 @@ static void dispatch_route(struct tl_session *s, const struct tl_http1_request *
     exchange->route = match.route;
     exchange->name_n = (uint8_t)match.name_n;
     memcpy(exchange->name, match.name, match.name_n);
-    decide(s, request, PAGE_NONE);
+    decide(s, request, (struct tl_page){TL_PAGE_NONE, NULL});
 }
 
 static void dispatch_page(struct tl_session *s, const struct tl_http1_request *request,
-                          enum page page)
+                          struct tl_page page)
 {
     if (request->method == TL_HTTP1_GET || request->method == TL_HTTP1_HEAD) {
         decide(s, request, page);
@@ -434,8 +372,8 @@ static void dispatch(struct tl_session *s, const struct tl_http1_request *reques
      * the next request, which the sender of the body then forges. */
     exchange->keep_alive = request->keep_alive && !request->has_body;
     exchange->keep_alive_after_body = request->keep_alive;
-    enum page page = page_of(request->path);
-    if (page != PAGE_NONE)
+    struct tl_page page = tl_page_find(s->worker->config, request->path);
+    if (page.kind != TL_PAGE_NONE)
         dispatch_page(s, request, page);
     else
         dispatch_route(s, request);

@@ -419,26 +419,13 @@ static void on_answer(struct tl_publish_request *request)
 
 bool tl_session_publish(struct tl_session *s, struct tl_bytes name, struct tl_buf *payload)
 {
-    struct tl_publish_request *request = tl_zalloc(sizeof *request);
-    if (!request) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_buf_deinit(payload);
-        return false;
-    }
-    request->body = *payload;
-    *payload = (struct tl_buf){0};
     tl_session_give_input(s); /* what waits for the broker has a bound there */
-    memcpy(request->name, name.p, name.n);
-    request->publish.name = tl_bytes(request->name, name.n);
-    request->publish.payload = tl_buf_bytes(&request->body);
-    request->worker = s->worker;
+    struct tl_publish_request *request = tl_worker_publish(s->worker, name, payload, on_answer);
+    if (!request)
+        return false;
     request->session = s;
-    request->on_answer = on_answer;
-    request->mail.deliver = tl_hub_on_publish;
     tl_list_append(&s->publishes, &request->node);
     s->publishes_n++;
-    s->worker->publishes_n++;
-    tl_hub_post(s->worker->hub, s->worker, &request->mail);
     return true;
 }
 

@@ -273,6 +273,30 @@ void tl_worker_on_left(struct tl_mail *mail)
     check_drained(worker);
 }
 
+struct tl_publish_request *tl_worker_publish(struct tl_worker *worker, struct tl_bytes name,
+                                             struct tl_buf *payload,
+                                             void (*on_answer)(struct tl_publish_request *))
+{
+    struct tl_publish_request *request = tl_zalloc(sizeof *request);
+    if (!request) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_buf_deinit(payload);
+        return NULL;
+    }
+    request->body = *payload;
+    *payload = (struct tl_buf){0};
+    memcpy(request->name, name.p, name.n);
+    request->publish.name = tl_bytes(request->name, name.n);
+    request->publish.payload = tl_buf_bytes(&request->body);
+    request->worker = worker;
+    request->on_answer = on_answer;
+    request->mail.deliver = tl_hub_on_publish;
+    tl_list_init(&request->node);
+    worker->publishes_n++;
+    tl_hub_post(worker->hub, worker, &request->mail);
+    return request;
+}
+
 void tl_worker_on_published(struct tl_mail *mail)
 {
     struct tl_publish_request *request = TL_CONTAINER(mail, struct tl_publish_request, mail);

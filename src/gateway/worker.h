@@ -18,6 +18,7 @@
 
 struct tl_hub;
 struct tl_limits;
+struct tl_publish_request;
 struct tl_session;
 struct tl_worker;
 
@@ -66,6 +67,14 @@ void tl_worker_deinit(struct tl_worker *worker);
 
 /* Accept on a listening fd, which it owns on success. Before the loop runs. 0 or -errno. */
 TL_MUST_USE int tl_worker_listen(struct tl_worker *worker, int fd, bool is_loopback);
+
+/*
+ * Publish through the hub: name of 1 to 255 bytes, copied; the payload is taken over in any case.
+ * on_answer comes later on the worker's thread and frees the request. NULL without memory.
+ */
+struct tl_publish_request *tl_worker_publish(struct tl_worker *worker, struct tl_bytes name,
+                                             struct tl_buf *payload,
+                                             void (*on_answer)(struct tl_publish_request *));
 
 /* deliver functions of what comes from the hub and the gateway. */
 void tl_worker_on_batch(struct tl_mail *mail);
