@@ -21,6 +21,7 @@ static const struct command {
     {"publish", tl_cmd_publish, "publish one message to a channel"},
     {"subscribe", tl_cmd_subscribe, "print the messages of channels"},
     {"replay", tl_cmd_replay, "publish a recording at its pace"},
+    {"emulate", tl_cmd_emulate, "publish trams of a city that does not exist"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print the help of a command"},
 };
