@@ -14,7 +14,8 @@ struct tl_pattern {
     bool name_line; /* raw WebSocket: `name\n` goes before each payload */
 };
 
-/* Bytes that are served as they are at one path, which may also be that of a page of the gateway. */
+/* Bytes that are served as they are at one path, which may also be that of a page of the gateway.
+ */
 struct tl_document {
     struct tl_bytes path;
     const char *content_type;

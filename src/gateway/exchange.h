@@ -18,7 +18,8 @@ struct tl_exchange {
     bool keep_alive_after_body; /* once the body was read whole */
     bool is_head;
     uint8_t minor;
-    bool resumes; /* SSE: the client gave a position, understood or not */
+    bool resumes; /* the client gave a position, understood or not */
+    bool strict;  /* WebSocket: close rather than let a gap pass */
     struct tl_position position;
     const struct tl_route *route;
     struct tl_buf headers; /* more response headers, whole lines: CORS */

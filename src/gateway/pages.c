@@ -8,7 +8,7 @@ struct tl_page tl_page_find(const struct tl_config *config, struct tl_bytes path
         const char *path;
         enum tl_page_kind kind;
     } own[] = {
-        {"", TL_PAGE_HOME},          {"/", TL_PAGE_HOME},           {"/healthz", TL_PAGE_HEALTH},
+        {"", TL_PAGE_HOME},         {"/", TL_PAGE_HOME},           {"/healthz", TL_PAGE_HEALTH},
         {"/readyz", TL_PAGE_READY}, {"/metrics", TL_PAGE_METRICS},
     };
     for (size_t i = 0; i < config->documents_n; i++)
@@ -60,6 +60,7 @@ static const char welcome[] = "Tramline " TL_VERSION "\n\n"
                               "GET  /ws/{channel}    WebSocket: payloads and nothing else\n"
                               "GET  /sse/{channel}   Server-Sent Events\n"
                               "POST /pub/{channel}   publish the body\n"
+                              "GET  /position/{channel}  where it stands: /ws/...?since=\n"
                               "GET  /chat/{room}     WebSocket, both ways\n"
                               "GET  /healthz /readyz /metrics\n";
 

@@ -1,25 +1,37 @@
 /*
  * The phase of a session whose request waits for the broker: the 101 of a WebSocket is held back
- * until its channel is subscribed, and the answer to a publish until the broker gave one.
+ * until its channel is subscribed, so is the answer to where a channel stands, and the answer to a
+ * publish until the broker gave one.
  */
 #include "gateway/exchange.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
+/* The channel is open now, and its log is kept for the linger: time enough to come with ?since=. */
+static void answer_position(struct tl_session *s)
+{
+    const struct tl_view *view = &s->sub.view->view;
+    char json[80], token[TL_POSITION_TEXT_MAX];
+    tl_position_print((struct tl_position){view->epoch, view->head.idx}, token);
+    int n = snprintf(json, sizeof json, "{\"position\":\"%s\"}\n", token);
+    tl_subscription_close(&s->sub);
+    tl_exchange_respond(s, 200, "application/json", tl_bytes(json, (size_t)n));
+}
+
 static void on_acknowledged(struct tl_session *s)
 {
-    struct tl_exchange *exchange = s->exchange;
     struct tl_buf out = {0};
-    bool duplex = exchange->route->kind == TL_ROUTE_DUPLEX;
-    bool polite_close = exchange->route->polite_close;
+    if (s->exchange->route->kind == TL_ROUTE_POSITION) {
+        answer_position(s);
+        return;
+    }
     tl_buf_printf(&out,
                   "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                   "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-                  exchange->accept);
-    tl_exchange_free(s);
+                  s->exchange->accept);
     if (tl_session_own_buf(s, &out))
-        tl_websocket_start(s, duplex, polite_close);
+        tl_websocket_start(s);
 }
 
 static void refuse(struct tl_session *s, int status, const char *error, const char *hint)

@@ -15,6 +15,7 @@
 
 #define BIT(kind) (1u << (kind))
 #define WS_KINDS  (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
+#define GET_KINDS (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION))
 
 /* --- the exchange --- */
 
@@ -150,36 +151,13 @@ static bool refuse_pattern(struct tl_session *s)
     return true;
 }
 
-static void start_websocket(struct tl_session *s, const struct tl_http1_request *request)
+/* Wait in the pending phase until the channel is subscribed. */
+static void await_channel(struct tl_session *s)
 {
-    struct tl_exchange *exchange = s->exchange;
-    struct tl_bytes key;
-    const char *reason = "";
-    if (exchange->route->kind == TL_ROUTE_DUPLEX && refuse_pattern(s))
-        return;
-    int status = tl_http1_websocket_check(request, &key, &reason);
-    if (status != 0) {
-        tl_exchange_refuse(s, status, reason, "a WebSocket client connects here (RFC 6455)");
-        return;
-    }
-    uint8_t word[1];
-    size_t n;
-    if (tl_url_query(request->query, "since", word, sizeof word, &n) != 0 ||
-        tl_url_query(request->query, "strict", word, sizeof word, &n) != 0) {
-        /* Better than to take it and let messages be lost silently. */
-        tl_exchange_refuse(s, 400, "a raw WebSocket cannot resume",
-                           "use /sse/{channel}, which resumes with Last-Event-ID or ?since=");
-        return;
-    }
-    if (tl_ws_accept(key, exchange->accept) < 0) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_exchange_refuse(s, 503, "out of memory", "try again");
-        return;
-    }
     tl_session_set_phase(s, &tl_phase_pending);
     tl_session_read(s, false);
     tl_session_arm(s, s->worker->config->subscribe_timeout_ms);
-    if (!tl_session_subscribe(s, TL_LANE_WS, tl_exchange_name(exchange)))
+    if (!tl_session_subscribe(s, TL_LANE_WS, tl_exchange_name(s->exchange)))
         tl_exchange_refuse(s, 503, "out of memory", "try again");
 }
 
@@ -202,6 +180,63 @@ static void read_position(struct tl_exchange *exchange, const struct tl_http1_re
     /* What is no position stays the position of no epoch: its holder is told a gap. */
     if (!tl_position_parse(tl_bytes(text, n), &exchange->position))
         exchange->position = (struct tl_position){0};
+}
+
+/* A number in the query; 0 if there is none. False for anything else. */
+static bool read_number(struct tl_bytes query, const char *name, uint64_t *ret_number)
+{
+    uint8_t digits[18]; /* so that it cannot overflow */
+    size_t n = 0;
+    *ret_number = 0;
+    int r = tl_url_query(query, name, digits, sizeof digits, &n);
+    for (size_t i = 0; r == 1 && i < n; i++) {
+        if (digits[i] < '0' || digits[i] > '9')
+            return false;
+        *ret_number = *ret_number * 10 + (digits[i] - '0');
+    }
+    return r == 0 || (r == 1 && n > 0);
+}
+
+/*
+ * ?since=POSITION&received=N: from the N-th message behind the position on. ?strict=1, which since
+ * implies: a gap closes the connection.
+ */
+static bool read_terms(struct tl_exchange *exchange, const struct tl_http1_request *request)
+{
+    uint64_t received, strict;
+    if (!read_number(request->query, "received", &received) ||
+        !read_number(request->query, "strict", &strict) || strict > 1)
+        return false;
+    read_position(exchange, request);
+    uint64_t left = UINT64_MAX - exchange->position.idx;
+    exchange->position.idx += received < left ? received : left;
+    exchange->strict = exchange->resumes || strict == 1;
+    return true;
+}
+
+static void start_websocket(struct tl_session *s, const struct tl_http1_request *request)
+{
+    struct tl_exchange *exchange = s->exchange;
+    struct tl_bytes key;
+    const char *reason = "";
+    if (exchange->route->kind == TL_ROUTE_DUPLEX && refuse_pattern(s))
+        return;
+    int status = tl_http1_websocket_check(request, &key, &reason);
+    if (status != 0) {
+        tl_exchange_refuse(s, status, reason, "a WebSocket client connects here (RFC 6455)");
+        return;
+    }
+    if (!read_terms(exchange, request)) {
+        tl_exchange_refuse(s, 400, "received and strict are numbers",
+                           "as in ?since=POSITION&received=12, ?strict=1");
+        return;
+    }
+    if (tl_ws_accept(key, exchange->accept) < 0) {
+        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+        tl_exchange_refuse(s, 503, "out of memory", "try again");
+        return;
+    }
+    await_channel(s);
 }
 
 static void start_sse(struct tl_session *s, const struct tl_http1_request *request)
@@ -265,13 +300,17 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
     case TL_ROUTE_SSE:
         start_sse(s, ask->request);
         break;
+    case TL_ROUTE_POSITION:
+        await_channel(s);
+        break;
     case TL_ROUTE_PUB:
         start_publish(s, ask->request);
         break;
     }
 }
 
-static void decide(struct tl_session *s, const struct tl_http1_request *request, struct tl_page page)
+static void decide(struct tl_session *s, const struct tl_http1_request *request,
+                   struct tl_page page)
 {
     struct ask ask = {s, request, page};
     struct tl_admission_request admission = {
@@ -283,7 +322,7 @@ static void decide(struct tl_session *s, const struct tl_http1_request *request,
     if (page.kind == TL_PAGE_METRICS)
         admission.action = TL_ADMIT_OPERATE;
     else if (page.kind == TL_PAGE_NONE && (s->exchange->route->kind == TL_ROUTE_PUB ||
-                                   s->exchange->route->kind == TL_ROUTE_DUPLEX))
+                                           s->exchange->route->kind == TL_ROUTE_DUPLEX))
         admission.action = TL_ADMIT_PUBLISH;
     tl_admission_decide(s->worker->config, &admission, on_verdict, &ask);
 }
@@ -294,8 +333,7 @@ static unsigned wanted_kinds(const struct tl_http1_request *request)
 {
     switch (request->method) {
     case TL_HTTP1_GET:
-        return tl_http1_header_has_token(request, "upgrade", "websocket") ? WS_KINDS
-                                                                          : BIT(TL_ROUTE_SSE);
+        return tl_http1_header_has_token(request, "upgrade", "websocket") ? WS_KINDS : GET_KINDS;
     case TL_HTTP1_HEAD:
         return BIT(TL_ROUTE_SSE);
     case TL_HTTP1_POST:

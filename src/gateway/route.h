@@ -9,10 +9,11 @@
 #include "proto/template.h"
 
 enum tl_route_kind {
-    TL_ROUTE_WS,     /* raw WebSocket: payloads and nothing else */
-    TL_ROUTE_SSE,    /* Server-Sent Events */
-    TL_ROUTE_PUB,    /* POST publishes the body */
-    TL_ROUTE_DUPLEX, /* WebSocket whose messages are published */
+    TL_ROUTE_WS,       /* raw WebSocket: payloads and nothing else */
+    TL_ROUTE_SSE,      /* Server-Sent Events */
+    TL_ROUTE_PUB,      /* POST publishes the body */
+    TL_ROUTE_DUPLEX,   /* WebSocket whose messages are published */
+    TL_ROUTE_POSITION, /* GET answers where the channel stands, for ?since= */
 };
 
 struct tl_route {
@@ -26,7 +27,7 @@ struct tl_routes {
     size_t n;
 };
 
-/* "ws", "sse", "pub", "duplex". False for anything else. */
+/* "ws", "sse", "pub", "duplex", "position". False for anything else. */
 TL_MUST_USE bool tl_route_kind_parse(struct tl_bytes text, enum tl_route_kind *ret_kind);
 
 /*

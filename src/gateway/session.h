@@ -61,6 +61,7 @@ struct tl_session {
     bool pinged : 1;      /* a ping went out at the last heartbeat */
     bool duplex : 1;
     bool polite_close : 1;
+    bool strict : 1; /* WebSocket: a gap closes */
     bool close_sent : 1;
     bool close_received : 1;
     bool told_down : 1; /* SSE: waits and was told that the broker is down */
@@ -85,6 +86,8 @@ struct tl_phase {
     void (*on_refused)(struct tl_session *s, enum tl_broker_status why);
     void (*on_overflow)(struct tl_session *s, uint64_t missed_msgs);
     void (*on_link_down)(struct tl_session *s);
+    /* A live subscription missed messages; 0: how many is unknown. They are counted already. */
+    void (*on_gap)(struct tl_session *s, uint64_t missed_msgs);
     void (*on_published)(struct tl_session *s, struct tl_publish_request *request);
     void (*on_drain)(struct tl_session *s); /* the gateway ends: be gone politely */
 };
@@ -146,8 +149,8 @@ void tl_session_gauge(struct tl_session *s, enum tl_metric gauge);
 
 /* Heartbeat helper: a jittered interval, at most ping_ms. */
 uint64_t tl_session_beat_ms(const struct tl_session *s);
-/* websocket.c */
-void tl_websocket_start(struct tl_session *s, bool duplex, bool polite_close);
+/* websocket.c: the exchange says on which terms, and is freed. */
+void tl_websocket_start(struct tl_session *s);
 void tl_websocket_close(struct tl_session *s, enum tl_ws_close code, const char *reason);
 /* sse.c */
 void tl_sse_start_stream(struct tl_session *s);

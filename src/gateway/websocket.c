@@ -1,5 +1,5 @@
 /* The phase of a session that is a WebSocket: RFC 6455 after the handshake. */
-#include "gateway/session.h"
+#include "gateway/exchange.h"
 
 #include <stdio.h>
 
@@ -250,6 +250,31 @@ static void on_refused(struct tl_session *s, enum tl_broker_status why)
         tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "the broker does not serve this channel");
 }
 
+/* missed_msgs: up to the newest position, which the reason names; 0 if it is unknown. */
+static void close_for_gap(struct tl_session *s, uint64_t missed_msgs)
+{
+    const struct tl_view *view = &s->sub.view->view;
+    char token[TL_POSITION_TEXT_MAX], missed[24] = "?", reason[TL_WS_REASON_MAX + 1];
+    tl_position_print((struct tl_position){view->epoch, view->head.idx}, token);
+    if (missed_msgs > 0)
+        snprintf(missed, sizeof missed, "%llu", (unsigned long long)missed_msgs);
+    snprintf(reason, sizeof reason, "gap %s missed=%s", token, missed);
+    tl_metric_add(TL_M_GAP_CLOSES, 1);
+    tl_websocket_close(s, TL_WS_CLOSE_GAP, reason);
+}
+
+/* Who asked to be told is closed, with what came before the gap; for the others the counters tell.
+ */
+static void on_gap(struct tl_session *s, uint64_t missed_msgs)
+{
+    if (!s->strict)
+        return;
+    uint64_t head_off = s->sub.view->view.head.off;
+    tl_session_catch_up(s, head_off);
+    if (!s->closed && s->sub.view)
+        close_for_gap(s, s->sub.off == head_off ? missed_msgs : 0);
+}
+
 /* A raw WebSocket has no words for it; the counters tell, and the gap that follows. */
 static void on_link_down(struct tl_session *s)
 {
@@ -276,19 +301,37 @@ const struct tl_phase tl_phase_websocket = {
     .on_refused = on_refused,
     .on_overflow = on_overflow,
     .on_link_down = on_link_down,
+    .on_gap = on_gap,
     .on_published = on_published,
     .on_drain = on_drain,
 };
 
-void tl_websocket_start(struct tl_session *s, bool duplex, bool polite_close)
+void tl_websocket_start(struct tl_session *s)
 {
-    s->duplex = duplex;
-    s->polite_close = polite_close;
+    const struct tl_exchange *exchange = s->exchange;
+    const struct tl_view *view = &s->sub.view->view;
+    struct tl_mark from = view->head;
+    uint64_t missed = 0;
+    enum tl_resume outcome = TL_RESUME_FROM;
+    if (exchange->resumes)
+        outcome = tl_view_resume(view, exchange->position, &from, &missed);
+    s->duplex = exchange->route->kind == TL_ROUTE_DUPLEX;
+    s->polite_close = exchange->route->polite_close;
+    s->strict = exchange->strict;
+    tl_exchange_free(s);
     tl_ws_parser_init(&s->ws, true, s->worker->config->inbound_bytes_max);
     tl_session_set_phase(s, &tl_phase_websocket);
     tl_session_gauge(s, TL_M_WS_SESSIONS);
     tl_session_arm(s, tl_session_beat_ms(s));
-    tl_session_go_live(s, s->sub.view->view.head);
+    tl_session_go_live(s, from);
+    if (outcome != TL_RESUME_FROM) {
+        if (outcome == TL_RESUME_GAP)
+            missed += view->head.msg - from.msg;
+        tl_metric_add(TL_M_GAPS, 1);
+        tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
+        close_for_gap(s, missed);
+        return;
+    }
     tl_session_resume_input(s);
     tl_session_pump(s);
 }

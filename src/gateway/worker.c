@@ -168,6 +168,17 @@ static void count_gaps(const struct tl_channel_view *view, const struct tl_batch
     tl_metric_add(TL_M_GAP_MESSAGES, n * (int64_t)item->gap_msgs);
 }
 
+static void tell_gap(struct tl_channel_view *view, uint64_t missed_msgs)
+{
+    struct tl_list *next;
+    for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = next) {
+        struct tl_session *s = session_of(l);
+        next = l->next;
+        if (s->sub.live && s->phase->on_gap)
+            s->phase->on_gap(s, missed_msgs);
+    }
+}
+
 /* A view that could not take its update is of no use: all its sessions have to go. */
 static void fail_view(struct tl_channel_view *view)
 {
@@ -215,6 +226,8 @@ static void apply_item(struct tl_batch_item *item)
     }
     if (item->has_update)
         each_session(view, true, pump);
+    if (item->gaps_n > 0)
+        tell_gap(view, item->gap_msgs);
     if (item->state == TL_ATTACH_LIVE)
         each_session(view, false, acknowledge);
     else if (item->link_down)
