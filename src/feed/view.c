@@ -139,3 +139,36 @@ enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position pos
     *ret_missed = view->tail.idx - position.idx;
     return TL_RESUME_GAP;
 }
+
+static uint64_t oldest_idx(const struct tl_view *view)
+{
+    return view->tail.idx > view->epoch_idx ? view->tail.idx : view->epoch_idx;
+}
+
+struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)
+{
+    uint64_t oldest = oldest_idx(view);
+    struct tl_mark from = view->head;
+    /* At least one entry a message: go back by what is wanting, past the control entries. */
+    while (view->head.msg - from.msg < msgs_n && from.idx > oldest) {
+        uint64_t wanting = msgs_n - (view->head.msg - from.msg);
+        uint64_t idx = from.idx - oldest > wanting ? from.idx - wanting : oldest;
+        from = tl_chain_mark(&view->chain, idx, view->head);
+    }
+    return from;
+}
+
+struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms)
+{
+    uint64_t low = oldest_idx(view), high = view->head.idx; /* the answer is in [low, high] */
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        const struct tl_segment *seg =
+            tl_chain_at(&view->chain, tl_chain_find_idx(&view->chain, mid));
+        if (seg->base_ms + seg->entries[mid - seg->base.idx].time_ms < since_ms)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return tl_chain_mark(&view->chain, low, view->head);
+}

@@ -60,4 +60,11 @@ enum tl_resume {
 enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
                               struct tl_mark *ret_from, uint64_t *ret_missed);
 
+/*
+ * Where a newcomer begins who wants the last msgs_n messages, or those appended at or after
+ * since_ms (monotonic): as much of that as is kept and of this epoch, so that no gap lies within.
+ */
+struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n);
+struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms);
+
 #endif

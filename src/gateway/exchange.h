@@ -6,9 +6,9 @@
 #ifndef TL_GATEWAY_EXCHANGE_H
 #define TL_GATEWAY_EXCHANGE_H
 
-#include "feed/position.h"
 #include "gateway/route.h"
 #include "gateway/session.h"
+#include "gateway/terms.h"
 #include "proto/http1.h"
 
 struct tl_exchange {
@@ -18,9 +18,7 @@ struct tl_exchange {
     bool keep_alive_after_body; /* once the body was read whole */
     bool is_head;
     uint8_t minor;
-    bool resumes; /* the client gave a position, understood or not */
-    bool strict;  /* WebSocket: close rather than let a gap pass */
-    struct tl_position position;
+    struct tl_terms terms;
     const struct tl_route *route;
     struct tl_buf headers; /* more response headers, whole lines: CORS */
     struct tl_buf body;

@@ -3,8 +3,6 @@
 #include "gateway/admission.h"
 #include "gateway/exchange.h"
 #include "gateway/pages.h"
-#include "proto/sse.h"
-#include "proto/url.h"
 
 #include <stdio.h>
 
@@ -161,59 +159,6 @@ static void await_channel(struct tl_session *s)
         tl_exchange_refuse(s, 503, "out of memory", "try again");
 }
 
-/* The position that an EventSource brings back, or that a link carries. */
-static void read_position(struct tl_exchange *exchange, const struct tl_http1_request *request)
-{
-    uint8_t text[64];
-    size_t n = 0;
-    struct tl_bytes id = tl_http1_header(request, "last-event-id");
-    if (id.n > 0) {
-        exchange->resumes = true;
-        if (id.n > sizeof text || !tl_sse_name_decode(id, text, &n))
-            return;
-    } else {
-        int r = tl_url_query(request->query, "since", text, sizeof text, &n);
-        exchange->resumes = r != 0;
-        if (r != 1)
-            return;
-    }
-    /* What is no position stays the position of no epoch: its holder is told a gap. */
-    if (!tl_position_parse(tl_bytes(text, n), &exchange->position))
-        exchange->position = (struct tl_position){0};
-}
-
-/* A number in the query; 0 if there is none. False for anything else. */
-static bool read_number(struct tl_bytes query, const char *name, uint64_t *ret_number)
-{
-    uint8_t digits[18]; /* so that it cannot overflow */
-    size_t n = 0;
-    *ret_number = 0;
-    int r = tl_url_query(query, name, digits, sizeof digits, &n);
-    for (size_t i = 0; r == 1 && i < n; i++) {
-        if (digits[i] < '0' || digits[i] > '9')
-            return false;
-        *ret_number = *ret_number * 10 + (digits[i] - '0');
-    }
-    return r == 0 || (r == 1 && n > 0);
-}
-
-/*
- * ?since=POSITION&received=N: from the N-th message behind the position on. ?strict=1, which since
- * implies: a gap closes the connection.
- */
-static bool read_terms(struct tl_exchange *exchange, const struct tl_http1_request *request)
-{
-    uint64_t received, strict;
-    if (!read_number(request->query, "received", &received) ||
-        !read_number(request->query, "strict", &strict) || strict > 1)
-        return false;
-    read_position(exchange, request);
-    uint64_t left = UINT64_MAX - exchange->position.idx;
-    exchange->position.idx += received < left ? received : left;
-    exchange->strict = exchange->resumes || strict == 1;
-    return true;
-}
-
 static void start_websocket(struct tl_session *s, const struct tl_http1_request *request)
 {
     struct tl_exchange *exchange = s->exchange;
@@ -226,11 +171,6 @@ static void start_websocket(struct tl_session *s, const struct tl_http1_request 
         tl_exchange_refuse(s, status, reason, "a WebSocket client connects here (RFC 6455)");
         return;
     }
-    if (!read_terms(exchange, request)) {
-        tl_exchange_refuse(s, 400, "received and strict are numbers",
-                           "as in ?since=POSITION&received=12, ?strict=1");
-        return;
-    }
     if (tl_ws_accept(key, exchange->accept) < 0) {
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         tl_exchange_refuse(s, 503, "out of memory", "try again");
@@ -239,10 +179,9 @@ static void start_websocket(struct tl_session *s, const struct tl_http1_request 
     await_channel(s);
 }
 
-static void start_sse(struct tl_session *s, const struct tl_http1_request *request)
+static void start_sse(struct tl_session *s)
 {
     struct tl_exchange *exchange = s->exchange;
-    read_position(exchange, request);
     if (!exchange->is_head) {
         tl_sse_start_stream(s);
         return;
@@ -292,13 +231,19 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
         tl_page_answer(s, ask->page);
         return;
     }
+    if (s->exchange->route->kind != TL_ROUTE_PUB &&
+        !tl_terms_read(ask->request, &s->exchange->terms)) {
+        tl_exchange_refuse(s, 400, "received, strict and history are numbers",
+                           "as in ?since=POSITION&received=12, ?strict=1, ?history=10 or 30s");
+        return;
+    }
     switch (s->exchange->route->kind) {
     case TL_ROUTE_WS:
     case TL_ROUTE_DUPLEX:
         start_websocket(s, ask->request);
         break;
     case TL_ROUTE_SSE:
-        start_sse(s, ask->request);
+        start_sse(s);
         break;
     case TL_ROUTE_POSITION:
         await_channel(s);

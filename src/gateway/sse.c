@@ -28,16 +28,16 @@ static void append_gap(struct tl_buf *out, uint64_t missed, const char *reason)
     tl_sse_control(out, "gap", tl_bytes_str(json));
 }
 
-/* Where this client goes on: at its position, behind a gap that it is told of, or now (R16). */
+/* Where this client begins: at its position, behind a gap that it is told of, in the history that
+ * it wants, or now (R16). */
 static struct tl_mark resume(struct tl_session *s, struct tl_buf *out)
 {
     const struct tl_view *view = &s->sub.view->view;
     const struct tl_exchange *exchange = s->exchange;
-    struct tl_mark from = view->head;
-    uint64_t missed = 0;
-    if (!exchange->resumes)
-        return from;
-    enum tl_resume outcome = tl_view_resume(view, exchange->position, &from, &missed);
+    struct tl_mark from;
+    uint64_t missed;
+    enum tl_resume outcome =
+        tl_terms_start(&exchange->terms, view, tl_loop_now_ms(s->worker->loop), &from, &missed);
     if (outcome == TL_RESUME_FROM)
         return from;
     tl_metric_add(TL_M_GAPS, 1);

@@ -310,14 +310,12 @@ void tl_websocket_start(struct tl_session *s)
 {
     const struct tl_exchange *exchange = s->exchange;
     const struct tl_view *view = &s->sub.view->view;
-    struct tl_mark from = view->head;
-    uint64_t missed = 0;
-    enum tl_resume outcome = TL_RESUME_FROM;
-    if (exchange->resumes)
-        outcome = tl_view_resume(view, exchange->position, &from, &missed);
+    uint64_t missed, now_ms = tl_loop_now_ms(s->worker->loop);
+    struct tl_mark from;
+    enum tl_resume outcome = tl_terms_start(&exchange->terms, view, now_ms, &from, &missed);
     s->duplex = exchange->route->kind == TL_ROUTE_DUPLEX;
     s->polite_close = exchange->route->polite_close;
-    s->strict = exchange->strict;
+    s->strict = exchange->terms.strict;
     tl_exchange_free(s);
     tl_ws_parser_init(&s->ws, true, s->worker->config->inbound_bytes_max);
     tl_session_set_phase(s, &tl_phase_websocket);

@@ -1,5 +1,5 @@
 """R16 on raw WebSocket: GET /position, ?since=&received=, ?strict=1 and close 4410; three outcomes
-and no fourth. Resume over SSE is in test_delivery.py and test_hardening.py."""
+and no fourth; ?history=. Resume over SSE is in test_delivery.py and test_hardening.py."""
 
 import random
 import re
@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import harness
-from harness import Refused, WebSocket
+from harness import Refused, Sse, WebSocket
 
 GAP = re.compile(r"gap ([0-9a-f]{16}-[0-9]+) missed=([0-9]+|\?)$")
 
@@ -157,12 +157,76 @@ def test_a_lost_link_closes_those_who_asked_and_keeps_the_others(gateway, tmp_pa
 
 @pytest.mark.parametrize("query", [
     "since=x&received=-1", "received=1x", "received=", "strict=2", "strict=yes", "strict=%zz",
-    "since=x&received=1000000000000000000"])
+    "since=x&received=1000000000000000000", "history=", "history=x", "history=5d", "history=-1",
+    "history=1s1", "history=1000000000000000000"])
 def test_a_query_that_makes_no_sense_is_400(gateway, channel, query):
     g = gateway()
-    with pytest.raises(Refused) as refused:
-        WebSocket(g, f"/ws/{channel}?{query}")
-    assert refused.value.status == 400
+    for connect, path in ((WebSocket, "ws"), (Sse, "sse")):
+        with pytest.raises(Refused) as refused:
+            connect(g, f"/{path}/{channel}?{query}")
+        assert refused.value.status == 400
+    assert g.request("POST", f"/pub/{channel}?{query}", body=b"x").status == 200
+
+
+@pytest.mark.parametrize("n, expected", [(0, []), (1, [9]), (4, [6, 7, 8, 9]), (10, range(10)),
+                                         (11, range(10)), (10**17, range(10))])
+def test_a_newcomer_may_have_some_history(serve, channel, n, expected):
+    g = serve()
+    first = Sse(g, f"/sse/{channel}").acked()
+    for i in range(10):
+        g.publish(channel, b"%d" % i)
+    for i in range(10):
+        assert first.payload() == b"%d" % i
+    ws = WebSocket(g, f"/ws/{channel}?history={n}")
+    sse = Sse(g, f"/sse/{channel}?history={n}").acked()
+    g.publish(channel, b"live")
+    for each in (ws, sse):
+        assert [each.payload() for _ in expected] == [b"%d" % i for i in expected]
+        assert each.payload() == b"live"
+
+
+def test_history_may_be_a_time(serve, channel):
+    g = serve()
+    watcher = WebSocket(g, f"/ws/{channel}")
+    g.publish(channel, b"old")
+    assert watcher.payload() == b"old"
+    assert WebSocket(g, f"/ws/{channel}?history=1h").payload() == b"old"
+    assert WebSocket(g, f"/ws/{channel}?history=50s").payload() == b"old"
+
+    def is_over():
+        ws = WebSocket(g, f"/ws/{channel}?history=10ms")
+        g.publish(channel, b"new")
+        return ws.payload() == b"new"
+    harness.wait_for(is_over, "10 ms are over")
+
+
+def test_history_ends_at_a_gap(gateway, tmp_path, channel):
+    redis = harness.Redis(tmp_path / "redis")
+    try:
+        g = gateway("--redis", redis.url)
+        watcher = WebSocket(g, f"/ws/{channel}")
+        redis.publish(channel, b"before")
+        assert watcher.payload() == b"before"
+        redis.kill()
+        g.wait_unready()
+        redis.start()
+        g.wait_ready()
+        redis.publish(channel, b"after")
+        assert watcher.payload() == b"after"
+        assert WebSocket(g, f"/ws/{channel}?history=10").payload() == b"after"
+        assert Sse(g, f"/sse/{channel}?history=10").acked().payload() == b"after"
+    finally:
+        redis.stop()
+
+
+def test_who_comes_back_gets_what_it_missed_and_no_history(gateway, channel):
+    g = gateway()
+    for i in range(5):
+        here = g.publish(channel, b"%d" % i).json()["position"]
+    g.publish(channel, b"5")
+    assert WebSocket(g, f"/ws/{channel}?history=5&since={here}").payload() == b"5"
+    back = Sse(g, f"/sse/{channel}?history=5", headers={"Last-Event-ID": here}).acked()
+    assert back.payload() == b"5"
 
 
 def test_where_a_channel_stands_is_asked_with_get_only(serve, channel):

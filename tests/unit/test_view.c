@@ -122,6 +122,21 @@ static void leave(struct model *m, struct walker *walkers, struct walker *w)
         tl_log_lane_close(&m->log, TL_LANE_SSE);
 }
 
+/* The last n messages, or all that are kept of this epoch; the border is a true one. */
+static void check_history(struct model *m, const struct tl_view *view)
+{
+    uint64_t head = view->head.idx;
+    uint64_t oldest = view->tail.idx > view->epoch_idx ? view->tail.idx : view->epoch_idx;
+    uint64_t n = model_below(m, head - oldest + 3);
+    struct tl_mark from = tl_view_history(view, n);
+    uint64_t got = model_messages(m, from.idx, head);
+    assert_in_range(from.idx, oldest, head);
+    assert_int_equal(got, view->head.msg - from.msg);
+    assert_true(got == n || (got < n && from.idx == oldest));
+    assert_int_equal(tl_view_since_ms(view, 0).idx, oldest);
+    assert_int_equal(tl_view_since_ms(view, UINT64_MAX).idx, head);
+}
+
 static void join(struct model *m, struct walker *w)
 {
     *w = (struct walker){.on = true, .reader.lane = model_below(m, 2) ? TL_LANE_SSE : TL_LANE_WS};
@@ -129,6 +144,7 @@ static void join(struct model *m, struct walker *w)
         assert_int_equal(model_open_sse(m), 0);
     assert_int_equal(reader_tell(&w->reader, &m->log), 0);
     const struct tl_view *view = &w->reader.view;
+    check_history(m, view);
     for (int i = 0; i < CURSORS_N; i++) {
         uint64_t missed, kept = view->head.idx - view->tail.idx + 1;
         struct tl_position position = {view->epoch, view->tail.idx + model_below(m, kept)};
