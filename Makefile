@@ -12,7 +12,7 @@ $(BUILD)/build.ninja:
 
 run: $(BUILD)/build.ninja
 	ninja -C $(BUILD) --quiet tramline
-	$(BUILD)/tramline serve
+	$(BUILD)/tramline serve --demo
 
 quick test soak fuzz:
 	tools/test $@

@@ -1,7 +1,8 @@
 /* `tramline serve`: from options to a running gateway, and its end. */
 #include "app/commands.h"
+#include "app/demo.h"
 #include "app/options.h"
-#include "base/alloc.h"
+#include "app/serve_config.h"
 #include "base/logger.h"
 #include "base/metrics.h"
 #include "broker/memory.h"
@@ -18,8 +19,6 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#define FDS_SPARE 64 /* descriptors for the broker, the loops and refusals */
 
 static struct tl_gateway *running; /* for the signal handler; set before it is installed */
 
@@ -54,122 +53,15 @@ static uint64_t raise_descriptors(void)
     return limit.rlim_cur;
 }
 
-/* --- from options to the gateway's own config --- */
-
 struct serve {
     struct tl_options options;
-    struct tl_config config;
-    struct tl_routes routes;
-    struct tl_pattern *patterns;
-    struct tl_bytes *origins, *allow, *rules;
+    struct tl_serve_config config;
+    struct tl_demo demo;
     struct tl_gateway *gateway;
     uint64_t descriptors;
     struct tl_url redis;
     char broker_text[512];
 };
-
-static struct tl_bytes *bytes_of(const struct tl_strings *strings)
-{
-    struct tl_bytes *bytes = tl_alloc((strings->n + 1) * sizeof *bytes);
-    for (size_t i = 0; bytes && i < strings->n; i++)
-        bytes[i] = tl_bytes_str(strings->items[i]);
-    return bytes;
-}
-
-/* 'NAME GLOB [name]', checked by the options' table. */
-static struct tl_pattern pattern_of(const char *rule)
-{
-    struct tl_bytes words[3] = {{0}};
-    struct tl_bytes rest = tl_bytes_trim(tl_bytes_str(rule));
-    for (int i = 0; i < 3 && rest.n > 0; i++) {
-        size_t n = 0;
-        while (n < rest.n && rest.p[n] != ' ' && rest.p[n] != '\t')
-            n++;
-        words[i] = tl_bytes(rest.p, n);
-        rest = tl_bytes_trim(tl_bytes_skip(rest, n));
-    }
-    return (struct tl_pattern){words[0], words[1], words[2].n > 0};
-}
-
-static int read_patterns(struct serve *serve)
-{
-    const struct tl_strings *rules = &serve->options.patterns;
-    serve->patterns = tl_zalloc((rules->n + 1) * sizeof *serve->patterns);
-    if (!serve->patterns)
-        return -ENOMEM;
-    for (size_t i = 0; i < rules->n; i++) {
-        serve->patterns[i] = pattern_of(rules->items[i]);
-        for (size_t k = 0; k < i; k++) {
-            if (!tl_bytes_eq(serve->patterns[k].name, serve->patterns[i].name) &&
-                !tl_bytes_eq(serve->patterns[k].glob, serve->patterns[i].glob))
-                continue;
-            tl_command_say("serve", "--pattern: '%s' repeats the name or the glob of another one",
-                           rules->items[i]);
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
-
-static int read_routes(struct serve *serve)
-{
-    const char *error = "";
-    size_t at = 0;
-    int r = tl_routes_init(&serve->routes, serve->rules, serve->options.routes.n, &error, &at);
-    if (r == -EINVAL)
-        tl_command_say("serve", "--route: '%s': %s", serve->options.routes.items[at], error);
-    return r;
-}
-
-static uint32_t connections_max(const struct serve *serve)
-{
-    uint64_t fit = serve->descriptors > 2 * FDS_SPARE ? serve->descriptors - FDS_SPARE
-                                                      : serve->descriptors / 2;
-    uint64_t asked = serve->options.connections_max;
-    return (uint32_t)(asked > 0 ? asked : fit);
-}
-
-static int read_config(struct serve *serve)
-{
-    const struct tl_options *o = &serve->options;
-    serve->origins = bytes_of(&o->origins);
-    serve->allow = bytes_of(&o->allow);
-    serve->rules = bytes_of(&o->routes);
-    if (!serve->origins || !serve->allow || !serve->rules)
-        return -ENOMEM;
-    int r = read_patterns(serve);
-    if (r == 0)
-        r = read_routes(serve);
-    serve->config = (struct tl_config){
-        .log = {o->log_messages_max, o->log_bytes_max, o->log_age_ms},
-        .logs_bytes_max = o->logs_bytes_max,
-        .retired_bytes_max = o->retired_bytes_max,
-        .linger_ms = o->linger_ms,
-        .history_ttl_ms = o->history_ttl_ms,
-        .subscribe_timeout_ms = o->subscribe_timeout_ms,
-        .handshake_timeout_ms = o->handshake_timeout_ms,
-        .stall_timeout_ms = o->stall_timeout_ms,
-        .ping_ms = o->ping_ms,
-        .drain_ms = o->drain_ms,
-        .message_bytes_max = o->message_bytes_max,
-        .inbound_bytes_max = o->inbound_bytes_max,
-        .head_bytes_max = o->head_bytes_max,
-        .input_bytes_max = o->input_bytes_max,
-        .inbound_rate_max = (uint32_t)o->inbound_rate_max,
-        .connections_max = connections_max(serve),
-        .address_connections_max = (uint32_t)o->address_connections_max,
-        .channels_max = (uint32_t)o->channels_max,
-        .patterns = serve->patterns,
-        .patterns_n = o->patterns.n,
-        .origins = serve->origins,
-        .origins_n = o->origins.n,
-        .allow = serve->allow,
-        .allow_n = o->allow.n,
-        .token = tl_bytes_str(o->token),
-        .open = o->open,
-    };
-    return r;
-}
 
 /* --- putting it together --- */
 
@@ -241,7 +133,9 @@ static void print_banner(const struct serve *serve, const struct tl_buf *listeni
            tl_loop_engine_name(tl_gateway_loop(serve->gateway)), serve->options.workers,
            serve->options.workers == 1 ? "" : "s");
     printf("  %-12s%" PRIu64 " (up to %" PRIu32 " connections)\n", "descriptors",
-           serve->descriptors, serve->config.connections_max);
+           serve->descriptors, serve->config.config.connections_max);
+    if (serve->config.map.documents_n > 0)
+        printf("open %s/ in a browser: the live map\n", url);
     printf("try  curl -N %s/sse/tram_5\n"
            "and  curl -d '{\"hello\":1}' %s/pub/tram_5\n",
            url, url);
@@ -275,25 +169,36 @@ static int listen_all(struct serve *serve)
 
 static void end(struct serve *serve)
 {
+    tl_demo_deinit(&serve->demo);
     tl_gateway_free(serve->gateway);
-    tl_routes_deinit(&serve->routes);
-    tl_free(serve->patterns);
-    tl_free(serve->origins);
-    tl_free(serve->allow);
-    tl_free(serve->rules);
+    tl_serve_config_deinit(&serve->config);
     tl_options_deinit(&serve->options);
+}
+
+/* Everything but listening. 0 or -errno; -EINVAL was told. */
+static int prepare(struct serve *serve)
+{
+    struct tl_options *o = &serve->options;
+    struct tl_buf city_lines = {0};
+    int r = o->demo ? tl_demo_init(&serve->demo, &city_lines) : 0;
+    if (r == 0)
+        r = tl_serve_config_init(&serve->config, o, serve->descriptors, &city_lines);
+    tl_buf_deinit(&city_lines);
+    if (r == 0)
+        r = tl_gateway_new(&serve->gateway, &serve->config.config, &serve->config.routes,
+                           (unsigned)o->workers, (enum tl_engine)o->engine);
+    if (r == 0)
+        r = set_broker(serve);
+    if (r == 0 && o->demo)
+        tl_demo_start(&serve->demo, serve->gateway);
+    return r;
 }
 
 static int run(struct serve *serve)
 {
     tl_logger_level((enum tl_level)serve->options.log_level);
     serve->descriptors = raise_descriptors();
-    int r = read_config(serve);
-    if (r == 0)
-        r = tl_gateway_new(&serve->gateway, &serve->config, &serve->routes,
-                           (unsigned)serve->options.workers, (enum tl_engine)serve->options.engine);
-    if (r == 0)
-        r = set_broker(serve);
+    int r = prepare(serve);
     if (r == -EINVAL)
         return 2;
     if (r == 0) {

@@ -157,6 +157,9 @@ static int finish(struct tl_options *options, char *error, size_t error_n)
         return fail(error, error_n, -EINVAL,
                     "--redis-dead: must be longer than --redis-ping, or Redis is given up before "
                     "it can answer");
+    if (options->demo && *options->lines)
+        return fail(error, error_n, -EINVAL,
+                    "--lines: the city of --demo has lines of its own; give one of them");
     if (*options->token && *options->token_file)
         return fail(error, error_n, -EINVAL,
                     "--token-file: there is a --token too; give one of them");

@@ -34,6 +34,14 @@
       "threads that serve clients; 0 is one per core")                                             \
     X(ENUM, engine, "engine", "TRAMLINE_ENGINE", "auto|epoll", "auto", 0, 0, 0, NULL,              \
       "how the loop talks to the kernel")                                                          \
+    H("The live map")                                                                              \
+    X(BOOL, demo, "demo", "TRAMLINE_DEMO", "", "no", 0, 0, 0, NULL,                                \
+      "run the trams of an invented city, and serve a live map of them at /")                      \
+    X(STRING, lines, "lines", "TRAMLINE_LINES", "FILE", "", 0, 0, 0, NULL,                         \
+      "serve the live map at / over the lines of this GeoJSON file; vehicles are what is "         \
+      "published to tram_*")                                                                       \
+    X(STRING, attribution, "attribution", "TRAMLINE_ATTRIBUTION", "TEXT", "", 0, 0, 0, NULL,       \
+      "where lines and positions come from, shown on the map")                                     \
     H("What clients may reach")                                                                    \
     X(LIST, routes, "route", "TRAMLINE_ROUTE", "'KIND PATH CHANNEL'", "", 0, 0, TL_RELOAD,         \
       check_route,                                                                                 \
