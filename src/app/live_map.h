@@ -8,9 +8,9 @@
 #include "base/buf.h"
 #include "gateway/config.h"
 
-#define TL_LIVE_MAP_FLEET "fleet" /* the channel that the page watches, if the operator has none   \
-                                   */
-#define TL_LIVE_MAP_GLOB "tram_*"
+/* The channel that the page watches, if the operator has none for that. */
+#define TL_LIVE_MAP_FLEET "fleet"
+#define TL_LIVE_MAP_GLOB  "tram_*"
 
 struct tl_live_map {
     struct tl_document *documents; /* for the config */
