@@ -1,5 +1,6 @@
 #include "app/options.h"
 
+#include "app/channel_rule.h"
 #include "base/alloc.h"
 #include "net/address.h"
 #include "proto/origin.h"
@@ -65,6 +66,12 @@ static const char *check_pattern(const char *text)
     if (name.n > NAME_MAX_BYTES || glob.n > NAME_MAX_BYTES)
         return "too long; a name and a glob have at most 255 bytes";
     return NULL;
+}
+
+/* The rest is checked with the keys, whose error says more than one word. */
+static const char *check_channel_rule(const char *text)
+{
+    return strstr(text, ": ") ? NULL : "is no rule; write 'tram_*: overflow=latest'";
 }
 
 static const char *check_origin(const char *text)
@@ -201,4 +208,6 @@ void tl_options_help(struct tl_buf *out)
                     "in the\nenvironment are separated by newlines or commas.\n"
                     "Durations: 500ms, 30s, 2m, 1h. Sizes: 65536, 64KiB, 16MiB, 1GiB.\n");
     tl_optparse_help(tl_serve_options, tl_serve_options_n, out);
+    tl_buf_str(out, "\nThe keys of --channel\n");
+    tl_channel_rule_help(out);
 }

@@ -82,6 +82,10 @@
       "bytes that left their log but are still being sent; past it the slowest are cut")           \
     X(COUNT, channels_max, "max-channels", "TRAMLINE_MAX_CHANNELS", "N", "1000000", 1, 100000000,  \
       TL_RELOAD, NULL, "channels that are open at a time")                                         \
+    X(LIST, channel_rules, "channel", "TRAMLINE_CHANNEL", "'GLOB: KEY=VALUE, ...'", "", 0, 0,      \
+      TL_RELOAD, check_channel_rule,                                                               \
+      "other terms for the channels that match, as in 'tram_*: overflow=latest, max_rate=4/s'; "   \
+      "the first rule that matches wins; its keys stand at the end of this help")                  \
     H("How long it waits")                                                                         \
     X(DURATION, subscribe_timeout_ms, "subscribe-timeout", "TRAMLINE_SUBSCRIBE_TIMEOUT", "D",      \
       "5s", 10, 10 * TL_MINUTE, TL_RELOAD, NULL,                                                   \

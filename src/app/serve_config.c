@@ -1,5 +1,6 @@
 #include "app/serve_config.h"
 
+#include "app/channel_rule.h"
 #include "app/commands.h"
 #include "base/alloc.h"
 
@@ -55,7 +56,7 @@ static int read_routes(struct tl_serve_config *serve, const struct tl_options *o
 {
     const char *error = "";
     size_t at = 0;
-    int r = tl_routes_init(&serve->routes, serve->rules, o->routes.n, &error, &at);
+    int r = tl_routes_init(&serve->routes, serve->routes_text, o->routes.n, &error, &at);
     if (r == -EINVAL)
         tl_command_say("serve", "--route: '%s': %s", o->routes.items[at], error);
     return r;
@@ -102,11 +103,38 @@ static int make_map(struct tl_serve_config *serve, const struct tl_options *o,
     return tl_live_map_init(&serve->map, o->demo, o->attribution, fleet_name(serve));
 }
 
+static struct tl_channel_rule standard_rule(const struct tl_options *o)
+{
+    return (struct tl_channel_rule){
+        .log = {o->log_messages_max, o->log_bytes_max, o->log_age_ms},
+    };
+}
+
+static int read_rules(struct tl_serve_config *serve, const struct tl_options *o)
+{
+    char error[400];
+    struct tl_channel_rule standard = standard_rule(o);
+    serve->rules = tl_zalloc((o->channel_rules.n + 1) * sizeof *serve->rules);
+    if (!serve->rules)
+        return -ENOMEM;
+    for (size_t i = 0; i < o->channel_rules.n; i++) {
+        int r = tl_channel_rule_parse(o->channel_rules.items[i], &standard, &serve->rules[i], error,
+                                      sizeof error);
+        if (r == 0)
+            continue;
+        tl_command_say("serve", "%s", error);
+        return r;
+    }
+    return 0;
+}
+
 static void fill_config(struct tl_serve_config *serve, const struct tl_options *o,
                         uint64_t descriptors)
 {
     serve->config = (struct tl_config){
-        .log = {o->log_messages_max, o->log_bytes_max, o->log_age_ms},
+        .standard = standard_rule(o),
+        .rules = serve->rules,
+        .rules_n = o->channel_rules.n,
         .logs_bytes_max = o->logs_bytes_max,
         .retired_bytes_max = o->retired_bytes_max,
         .linger_ms = o->linger_ms,
@@ -143,10 +171,12 @@ int tl_serve_config_init(struct tl_serve_config *ret_config, const struct tl_opt
     struct tl_serve_config *serve = ret_config;
     *serve = (struct tl_serve_config){.origins = bytes_of(&options->origins),
                                       .allow = bytes_of(&options->allow),
-                                      .rules = bytes_of(&options->routes)};
-    int r = serve->origins && serve->allow && serve->rules ? 0 : -ENOMEM;
+                                      .routes_text = bytes_of(&options->routes)};
+    int r = serve->origins && serve->allow && serve->routes_text ? 0 : -ENOMEM;
     if (r == 0)
         r = read_patterns(serve, options);
+    if (r == 0)
+        r = read_rules(serve, options);
     if (r == 0)
         r = read_routes(serve, options);
     if (r == 0)
@@ -163,5 +193,6 @@ void tl_serve_config_deinit(struct tl_serve_config *serve)
     tl_free(serve->patterns);
     tl_free(serve->origins);
     tl_free(serve->allow);
+    tl_free(serve->routes_text);
     tl_free(serve->rules);
 }

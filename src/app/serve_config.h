@@ -16,7 +16,8 @@ struct tl_serve_config {
     struct tl_live_map map;
     /* What the config points to. */
     struct tl_pattern *patterns;
-    struct tl_bytes *origins, *allow, *rules;
+    struct tl_channel_rule *rules;
+    struct tl_bytes *origins, *allow, *routes_text;
 };
 
 /*

@@ -40,6 +40,8 @@
     X(GAPS, COUNTER, "gaps", "times a subscription was hit by a gap")                              \
     X(GAP_MESSAGES, COUNTER, "gap_messages", "messages subscriptions missed, where known")         \
     X(GAP_CLOSES, COUNTER, "gap_closes", "WebSockets closed with 4410, as they had asked")         \
+    X(CONFLATED, COUNTER, "conflated_messages",                                                    \
+      "messages left out for newer ones, as a rule with overflow=latest says")                     \
     X(OVERFLOWS, COUNTER, "overflows", "sessions that fell off their log")                         \
     X(STALLED, COUNTER, "stalled", "sessions reset after no progress for the stall timeout")       \
     X(PINNED_RESETS, COUNTER, "pinned_resets", "sessions reset to free retired segments")          \

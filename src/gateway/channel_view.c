@@ -28,6 +28,7 @@ static struct tl_channel_view *view_new(struct tl_worker *worker, struct tl_byte
     tl_list_init(&view->attachment.node);
     view->key_n = (uint16_t)key.n;
     memcpy(view->key, key.p, key.n);
+    view->rule = tl_config_rule(worker->config, tl_channel_view_name(view));
     tl_map_add(&worker->views, &view->node);
     worker->views_n++;
     tl_hub_post(worker->hub, worker, &view->join_mail);

@@ -29,6 +29,7 @@ struct tl_subscription {
     uint64_t off;                 /* the cursor: the next byte of the lane to send */
     uint64_t msg;                 /* messages before it; true at borders only */
     struct tl_outvec *out;        /* NULL while the cursor stands at a border */
+    uint64_t next_ms;             /* a rule with an interval: nothing is sent before */
     bool live;                    /* acknowledged */
 };
 
@@ -43,6 +44,7 @@ struct tl_channel_view {
      * that is on its way, or would get what was published before it came as if it were live. */
     _Atomic uint64_t appended_idx;
     struct tl_view view;
+    const struct tl_channel_rule *rule;
     struct tl_list subscriptions;
     enum tl_attach_state state;
     enum tl_broker_status refusal;

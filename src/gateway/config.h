@@ -22,8 +22,26 @@ struct tl_document {
     struct tl_bytes body;
 };
 
-struct tl_config {
+/* What a client meets that falls off the log of its channel (R4). */
+enum tl_overflow {
+    TL_OVERFLOW_DISCONNECT, /* it is closed */
+    TL_OVERFLOW_GAP,        /* it goes on with the oldest kept and is told what it missed */
+    TL_OVERFLOW_LATEST,     /* it goes on with the newest */
+};
+
+/* What holds for the channels that a glob matches. */
+struct tl_channel_rule {
+    struct tl_bytes glob;
     struct tl_log_limits log;
+    enum tl_overflow overflow;
+    uint64_t interval_ms; /* LATEST: between the messages that a client is sent; 0: none */
+    bool close_on_gap;    /* raw WebSockets are closed when messages were lost upstream */
+};
+
+struct tl_config {
+    struct tl_channel_rule standard;     /* where no rule matches */
+    const struct tl_channel_rule *rules; /* the first that matches wins */
+    size_t rules_n;
     uint64_t logs_bytes_max;    /* of all logs together */
     uint64_t retired_bytes_max; /* pinned by sends after they left their log */
     uint64_t linger_ms;
@@ -52,5 +70,8 @@ struct tl_config {
     struct tl_bytes token; /* empty: none */
     bool open;             /* publishing, duplex and metrics for anyone on open listeners */
 };
+
+/* The rule of a channel, for as long as the config lives. Any thread. */
+const struct tl_channel_rule *tl_config_rule(const struct tl_config *config, struct tl_bytes name);
 
 #endif

@@ -102,7 +102,7 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     memcpy(channel->name, name.p, name.n);
     channel->pattern = find_pattern(hub, name);
     tl_channel_init(&channel->life, linger_of(hub), hub->link_up);
-    tl_log_init(&channel->log, &hub->config->log, tl_hub_new_epoch(),
+    tl_log_init(&channel->log, &tl_config_rule(hub->config, name)->log, tl_hub_new_epoch(),
                 channel->pattern && channel->pattern->name_line);
     tl_list_init(&channel->dirty);
     tl_list_init(&channel->evictable);
@@ -223,8 +223,9 @@ bool tl_hub_expire_oldest(struct tl_hub *hub, const struct tl_channel *keep)
     /* Its log goes now, its upstream subscription as soon as the broker says so. */
     tl_metric_add(TL_M_EVICTED, (int64_t)(channel->log.head.msg - channel->log.tail.msg));
     bool name_line = channel->log.name_line;
+    const struct tl_log_limits *limits = channel->log.limits;
     tl_log_deinit(&channel->log);
-    tl_log_init(&channel->log, &hub->config->log, tl_hub_new_epoch(), name_line);
+    tl_log_init(&channel->log, limits, tl_hub_new_epoch(), name_line);
     tl_hub_count_bytes(hub, channel);
     tl_list_remove(&channel->evictable);
     channel->life.linger_until_ms = 0;

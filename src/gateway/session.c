@@ -16,6 +16,7 @@
 #define OWN_MAX         (1u << 20)
 #define INPUT_MAX       (1u << 18)
 #define MEMORY_RETRY_MS 10
+#define RATE_GRAIN_MS   16
 
 static uint64_t now_of(const struct tl_session *s)
 {
@@ -197,15 +198,54 @@ void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
     s->phase->on_overflow(s, missed_msgs);
 }
 
+void tl_session_skip_to(struct tl_session *s, struct tl_mark to)
+{
+    assert(!s->sub.out && to.off >= s->sub.off);
+    s->sub.off = to.off;
+    s->sub.msg = to.msg;
+}
+
+/* To the newest message. What lies between is left out by the rule, and so is nobody's gap. */
+static void conflate(struct tl_session *s)
+{
+    const struct tl_view *view = &s->sub.view->view;
+    struct tl_mark newest = tl_view_history(view, 1);
+    if (newest.off <= s->sub.off)
+        return;
+    tl_metric_add(TL_M_CONFLATED, (int64_t)(newest.msg - s->sub.msg));
+    tl_session_skip_to(s, newest);
+}
+
+/* With a rule that limits the rate: is it time? If so, the newest message is next. */
+static bool is_due(struct tl_session *s, uint64_t interval_ms)
+{
+    uint64_t now_ms = now_of(s);
+    if (now_ms < s->sub.next_ms) {
+        /* Rounded up, so that many sessions wake the worker together. */
+        uint64_t due_ms = (s->sub.next_ms + RATE_GRAIN_MS - 1) / RATE_GRAIN_MS * RATE_GRAIN_MS;
+        tl_worker_requeue(s->worker, s, due_ms - now_ms);
+        return false;
+    }
+    s->sub.next_ms = now_ms + interval_ms;
+    conflate(s);
+    return true;
+}
+
 static bool send_lane(struct tl_session *s)
 {
     struct tl_subscription *sub = &s->sub;
     const struct tl_view *view = &sub->view->view;
-    uint64_t from = sub->off;
-    if (from < view->tail.off) {
-        tl_session_overflow(s, view->tail.msg - sub->msg);
+    const struct tl_channel_rule *rule = sub->view->rule;
+    if (rule->interval_ms > 0 && !is_due(s, rule->interval_ms))
         return false;
+    if (sub->off < view->tail.off) {
+        if (rule->overflow != TL_OVERFLOW_LATEST) {
+            tl_session_overflow(s, view->tail.msg - sub->msg);
+            return false;
+        }
+        conflate(s);
     }
+    uint64_t from = sub->off;
     struct tl_range range;
     tl_view_range(view, from, OUT_BYTES, &range);
     if (range.bytes_n == 0) {

@@ -128,7 +128,9 @@ TL_MUST_USE bool tl_session_take_input(struct tl_session *s, size_t n);
 /* It is finished, or gone. */
 void tl_session_give_input(struct tl_session *s);
 
-/* The subscription fell off its log: counted, and the phase's policy runs. */
+/* The cursor, which stands at a border, to a later one. */
+void tl_session_skip_to(struct tl_session *s, struct tl_mark to);
+/* The subscription fell off its log: counted, and the phase does what the channel's rule says. */
 void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs);
 
 /* Publish; takes the payload's memory over. The phase's on_published follows, never from inside.

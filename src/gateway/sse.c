@@ -81,11 +81,19 @@ static void on_refused(struct tl_session *s, enum tl_broker_status why)
     tl_session_finish(s);
 }
 
-/* The stream ends between events; the browser comes back with its last id and is told the gap. */
+/* The stream ends between events, and the browser comes back with its last id and is told the gap;
+ * or, if the channel's rule says so, it is told here and goes on. */
 static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
 {
-    (void)missed_msgs;
-    tl_session_finish(s);
+    struct tl_buf out = {0};
+    if (s->sub.view->rule->overflow == TL_OVERFLOW_DISCONNECT) {
+        tl_session_finish(s);
+        return;
+    }
+    append_gap(&out, missed_msgs, "too slow");
+    tl_session_skip_to(s, s->sub.view->view.tail);
+    if (tl_session_own_buf(s, &out))
+        tl_worker_requeue(s->worker, s, 0);
 }
 
 static void on_timer(struct tl_session *s)

@@ -235,21 +235,6 @@ static void on_timer(struct tl_session *s)
     tl_session_pump(s);
 }
 
-static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
-{
-    char reason[64];
-    snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
-    tl_websocket_close(s, TL_WS_CLOSE_SLOW, reason);
-}
-
-static void on_refused(struct tl_session *s, enum tl_broker_status why)
-{
-    if (why == TL_BROKER_DENIED)
-        tl_websocket_close(s, TL_WS_CLOSE_POLICY, "the broker forbids this channel");
-    else
-        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "the broker does not serve this channel");
-}
-
 /* missed_msgs: up to the newest position, which the reason names; 0 if it is unknown. */
 static void close_for_gap(struct tl_session *s, uint64_t missed_msgs)
 {
@@ -263,11 +248,32 @@ static void close_for_gap(struct tl_session *s, uint64_t missed_msgs)
     tl_websocket_close(s, TL_WS_CLOSE_GAP, reason);
 }
 
+static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
+{
+    char reason[64];
+    if (s->sub.view->rule->overflow == TL_OVERFLOW_GAP) {
+        /* It has no words for a gap but this close, which names the newest position. */
+        const struct tl_view *view = &s->sub.view->view;
+        close_for_gap(s, missed_msgs + (view->head.msg - view->tail.msg));
+        return;
+    }
+    snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
+    tl_websocket_close(s, TL_WS_CLOSE_SLOW, reason);
+}
+
+static void on_refused(struct tl_session *s, enum tl_broker_status why)
+{
+    if (why == TL_BROKER_DENIED)
+        tl_websocket_close(s, TL_WS_CLOSE_POLICY, "the broker forbids this channel");
+    else
+        tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "the broker does not serve this channel");
+}
+
 /* Who asked to be told is closed, with what came before the gap; for the others the counters tell.
  */
 static void on_gap(struct tl_session *s, uint64_t missed_msgs)
 {
-    if (!s->strict)
+    if (!s->strict && !s->sub.view->rule->close_on_gap)
         return;
     uint64_t head_off = s->sub.view->view.head.off;
     tl_session_catch_up(s, head_off);

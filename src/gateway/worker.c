@@ -154,7 +154,7 @@ static void tell_down(struct tl_session *s, struct tl_channel_view *view)
 static void pump(struct tl_session *s, struct tl_channel_view *view)
 {
     const struct tl_outvec *out = s->sub.out;
-    if (out && out->to.off < view->view.tail.off)
+    if (out && out->to.off < view->view.tail.off && view->rule->overflow == TL_OVERFLOW_DISCONNECT)
         /* What follows the send in flight has left the log. */
         tl_session_overflow(s, view->view.tail.msg - out->to.msg);
     else if (!s->sending) /* a send in flight goes on by itself: a full socket costs nothing */
@@ -344,9 +344,8 @@ static void on_ready_timer(struct tl_timer *timer)
 
 void tl_worker_requeue(struct tl_worker *worker, struct tl_session *s, uint64_t delay_ms)
 {
-    if (!tl_list_empty(&s->ready_node))
-        return;
-    tl_list_append(&worker->ready, &s->ready_node);
+    if (tl_list_empty(&s->ready_node))
+        tl_list_append(&worker->ready, &s->ready_node);
     /* An earlier one stays: it is the time of the others on the list. */
     uint64_t due_ms = tl_loop_now_ms(worker->loop) + delay_ms;
     if (!tl_timer_is_started(&worker->ready_timer) || worker->ready_timer.due_ms > due_ms)

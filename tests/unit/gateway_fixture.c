@@ -78,7 +78,7 @@ void gw_config(struct tl_config *config)
     static const struct tl_pattern pattern = {.name = {(const uint8_t *)"all", 3},
                                               .glob = {(const uint8_t *)"news*", 5}};
     *config = (struct tl_config){
-        .log = {1000, 1u << 20, 600000},
+        .standard.log = {1000, 1u << 20, 600000},
         .logs_bytes_max = 4u << 20,
         .retired_bytes_max = 1u << 20,
         .linger_ms = 1,

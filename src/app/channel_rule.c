@@ -1,0 +1,173 @@
+#include "app/channel_rule.h"
+
+#include "app/options.h"
+#include "app/optparse.h"
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define GLOB_MAX 255
+#define KEYS_MAX 16
+
+struct keys {
+    uint64_t messages, bytes, age_ms;
+    int overflow, on_gap;
+    char *max_rate;
+};
+
+/* "4/s", "1/10s" as an interval in milliseconds; 0 if it is none. */
+static uint64_t parse_rate(const char *text)
+{
+    uint64_t n = 0, seconds = 0;
+    const char *c = text;
+    for (; *c >= '0' && *c <= '9' && n <= 1000; c++)
+        n = n * 10 + (uint64_t)(*c - '0');
+    if (c == text || n == 0 || n > 1000 || *c++ != '/')
+        return 0;
+    const char *unit = c;
+    for (; *c >= '0' && *c <= '9' && seconds <= 3600; c++)
+        seconds = seconds * 10 + (uint64_t)(*c - '0');
+    if (c == unit)
+        seconds = 1;
+    if (strcmp(c, "s") != 0 || seconds == 0 || seconds > 3600)
+        return 0;
+    return seconds * 1000 / n;
+}
+
+static const char *check_rate(const char *text)
+{
+    return *text == 0 || parse_rate(text) > 0 ? NULL
+                                              : "is no rate; write 4/s or 1/10s, up to 1000/s";
+}
+
+#define ROW(type_, field_, name_, value_, def_, min_, max_, check_, help_)                         \
+    {                                                                                              \
+        .name = (name_), .value = (value_), .default_text = (def_), .help = (help_),               \
+        .min = (min_), .max = (max_), .offset = offsetof(struct keys, field_),                     \
+        .type = TL_OPTION_##type_, .check = (check_)                                               \
+    }
+static const struct tl_option table[] = {
+    ROW(COUNT, messages, "messages", "N", "1", 1, 16777216, NULL, "kept, as --log-messages"),
+    ROW(SIZE, bytes, "bytes", "SIZE", "1KiB", TL_KIB, 64 * TL_GIB, NULL, "kept, as --log-bytes"),
+    ROW(DURATION, age_ms, "age", "D", "1s", 100, 24 * TL_HOUR, NULL, "kept, as --log-age"),
+    ROW(ENUM, overflow, "overflow", "disconnect|gap|latest", "disconnect", 0, 0, NULL,
+        "what happens to a client that falls off the log: it is closed with 4408 (SSE: the stream "
+        "ends); it goes on with the oldest kept message and is told how many it missed (SSE: "
+        "event gap; a raw WebSocket is closed with 4410); it goes on with the newest, as what "
+        "counts is the state"),
+    ROW(STRING, max_rate, "max_rate", "N/s", "", 0, 0, check_rate,
+        "with overflow=latest: no client gets more than that, and always the newest message"),
+    ROW(ENUM, on_gap, "on_gap", "keep|close", "keep", 0, 0, NULL,
+        "raw WebSockets when messages were lost upstream: they stay, or are closed with 4410"),
+};
+#undef ROW
+#define TABLE_N (sizeof table / sizeof *table)
+
+static int fail(char *error, size_t error_n, const char *text, const char *what)
+{
+    snprintf(error, error_n, "--channel: '%.80s': %s", text, what);
+    return -EINVAL;
+}
+
+static bool has_key(char *const *argv, int argc, const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < argc; i++)
+        if (strncmp(argv[i] + 2, name, n) == 0 && argv[i][2 + n] == '=')
+            return true;
+    return false;
+}
+
+static void fill(struct tl_channel_rule *rule, const struct keys *keys, char *const *argv, int argc)
+{
+    if (has_key(argv, argc, "messages"))
+        rule->log.msgs_max = keys->messages;
+    if (has_key(argv, argc, "bytes"))
+        rule->log.bytes_max = keys->bytes;
+    if (has_key(argv, argc, "age"))
+        rule->log.age_max_ms = keys->age_ms;
+    rule->overflow = (enum tl_overflow)keys->overflow;
+    rule->interval_ms = *keys->max_rate ? parse_rate(keys->max_rate) : 0;
+    rule->close_on_gap = keys->on_gap == 1;
+}
+
+/* Each "key=value" as a flag of its own: what parses flags parses rules too. */
+static int parse_keys(const char *text, int argc, char **argv, struct tl_channel_rule *rule,
+                      char *error, size_t error_n)
+{
+    char *flags[KEYS_MAX], *env[] = {NULL};
+    struct keys keys = {0};
+    struct tl_optparse p = {.table = table, .table_n = TABLE_N, .values = &keys};
+    memcpy(flags, argv, (size_t)argc * sizeof *flags); /* it reorders */
+    int r = tl_optparse(&p, argc, flags, env);
+    if (r < 0)
+        (void)fail(error, error_n, text, strncmp(p.error, "--", 2) == 0 ? p.error + 2 : p.error);
+    else if (p.args_n > 0 || p.help)
+        r = fail(error, error_n, text, "a rule is 'GLOB: key=value, key=value'");
+    else if (*keys.max_rate && keys.overflow != TL_OVERFLOW_LATEST)
+        r = fail(error, error_n, text, "max_rate goes with overflow=latest");
+    else
+        fill(rule, &keys, argv, argc);
+    tl_optparse_deinit(&p);
+    return r;
+}
+
+static bool is_separator(uint8_t c)
+{
+    return c == ',' || c == ' ' || c == '\t';
+}
+
+/* "a=1, b=2" into "--a=1", "--b=2" in space of their own. Returns how many, or -1. */
+static int split_keys(struct tl_bytes list, char *space, char **argv)
+{
+    int argc = 0;
+    for (;;) {
+        size_t n = 0;
+        while (list.n > 0 && is_separator(*list.p))
+            list = tl_bytes_skip(list, 1);
+        if (list.n == 0)
+            return argc;
+        while (n < list.n && !is_separator(list.p[n]))
+            n++;
+        if (argc == KEYS_MAX || !memchr(list.p, '=', n))
+            return -1;
+        argv[argc++] = space;
+        memcpy(space, "--", 2);
+        memcpy(space + 2, list.p, n);
+        space[2 + n] = 0;
+        space += n + 3;
+        list = tl_bytes_skip(list, n);
+    }
+}
+
+int tl_channel_rule_parse(const char *text, const struct tl_channel_rule *standard,
+                          struct tl_channel_rule *ret_rule, char *error, size_t error_n)
+{
+    static const char form[] = "a rule is 'GLOB: key=value, key=value'";
+    const char *colon = strstr(text, ": ");
+    char *argv[KEYS_MAX];
+    if (!colon)
+        return fail(error, error_n, text, form);
+    *ret_rule = *standard;
+    ret_rule->glob = tl_bytes_trim(tl_bytes(text, (size_t)(colon - text)));
+    if (ret_rule->glob.n == 0 || ret_rule->glob.n > GLOB_MAX)
+        return fail(error, error_n, text, "its glob has 1 to 255 bytes");
+    struct tl_bytes list = tl_bytes_trim(tl_bytes_str(colon + 2));
+    char *space = tl_alloc(list.n + 3 * KEYS_MAX + 1); /* dashes and a NUL for each key */
+    if (!space) {
+        snprintf(error, error_n, "out of memory");
+        return -ENOMEM;
+    }
+    int argc = split_keys(list, space, argv);
+    int r = argc > 0 ? parse_keys(text, argc, argv, ret_rule, error, error_n)
+                     : fail(error, error_n, text, form);
+    tl_free(space);
+    return r;
+}
+
+void tl_channel_rule_help(struct tl_buf *out)
+{
+    for (size_t i = 0; i < TABLE_N; i++)
+        tl_buf_printf(out, "  %s=%s: %s\n", table[i].name, table[i].value, table[i].help);
+}
