@@ -1,0 +1,125 @@
+/* Rules of --channel: what they say, what they leave out, and what is none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "app/channel_rule.h"
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static const struct tl_channel_rule standard = {.log = {100, 2000, 30000}};
+
+static struct tl_channel_rule good(const char *text)
+{
+    struct tl_channel_rule rule;
+    char error[400] = "";
+    assert_int_equal(tl_channel_rule_parse(text, &standard, &rule, error, sizeof error), 0);
+    return rule;
+}
+
+static void what_is_left_out_is_as_for_all(void **state)
+{
+    struct tl_channel_rule rule = good("tram_*: overflow=gap");
+    (void)state;
+    assert_true(tl_bytes_eq(rule.glob, TL_LIT("tram_*")));
+    assert_int_equal(rule.log.msgs_max, 100);
+    assert_int_equal(rule.log.bytes_max, 2000);
+    assert_int_equal(rule.log.age_max_ms, 30000);
+    assert_int_equal(rule.overflow, TL_OVERFLOW_GAP);
+    assert_int_equal(rule.interval_ms, 0);
+    assert_false(rule.close_on_gap);
+}
+
+static void every_key_is_understood_whatever_separates_them(void **state)
+{
+    static const char *const texts[] = {
+        "a: messages=5,bytes=4KiB,age=2m,overflow=latest,max_rate=4/s,on_gap=close",
+        "a:  messages=5, bytes=4KiB ,\tage=2m overflow=latest max_rate=4/s  on_gap=close , ",
+    };
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct tl_channel_rule rule = good(texts[i]);
+        assert_int_equal(rule.log.msgs_max, 5);
+        assert_int_equal(rule.log.bytes_max, 4096);
+        assert_int_equal(rule.log.age_max_ms, 120000);
+        assert_int_equal(rule.overflow, TL_OVERFLOW_LATEST);
+        assert_int_equal(rule.interval_ms, 250);
+        assert_true(rule.close_on_gap);
+    }
+}
+
+static void rates_are_intervals(void **state)
+{
+    (void)state;
+    assert_int_equal(good("a: overflow=latest max_rate=1000/s").interval_ms, 1);
+    assert_int_equal(good("a: overflow=latest max_rate=1/10s").interval_ms, 10000);
+    assert_int_equal(good("a: overflow=latest max_rate=1/3600s").interval_ms, 3600000);
+}
+
+static void the_first_rule_that_matches_wins(void **state)
+{
+    struct tl_channel_rule rules[] = {good("a b*: messages=1"), good("a*: messages=2"),
+                                      good("*:x: messages=3")};
+    struct tl_config config = {.standard = standard, .rules = rules, .rules_n = 3};
+    (void)state;
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("a bc")), &rules[0]);
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("a")), &rules[1]);
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("z:x")), &rules[2]);
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("z")), &config.standard);
+}
+
+/* Random texts made of the rule's own words: parsed or refused with a line, never more. */
+static void nonsense_is_refused_with_one_line(void **state)
+{
+    static const char *const words[] = {"tram_*", ": ",       ":",      "overflow",
+                                        "=",      "gap",      "latest", ",",
+                                        " ",      "max_rate", "4/s",    "/",
+                                        "--",     "messages", "0",      "99999999999999999999",
+                                        "\t",     "KiB",      "help",   "-h"};
+    (void)state;
+    srand(7);
+    for (int i = 0; i < 20000; i++) {
+        char text[200] = "", error[400] = "";
+        struct tl_channel_rule rule;
+        for (int n = rand() % 12; n > 0; n--)
+            strcat(text, words[(size_t)rand() % (sizeof words / sizeof *words)]);
+        int r = tl_channel_rule_parse(text, &standard, &rule, error, sizeof error);
+        assert_true(r == 0 || r == -EINVAL);
+        assert_true((r == 0) == (*error == 0));
+        assert_null(strchr(error, '\n'));
+    }
+}
+
+static void without_memory_it_says_so(void **state)
+{
+    int r = -ENOMEM;
+    (void)state;
+    for (int64_t i = 0; r < 0; i++) {
+        struct tl_channel_rule rule;
+        char error[400];
+        tl_alloc_fail(i, 1);
+        r = tl_channel_rule_parse("a: overflow=latest max_rate=4/s", &standard, &rule, error,
+                                  sizeof error);
+        tl_alloc_fail(0, 0);
+        assert_true(r == 0 || r == -ENOMEM);
+        assert_true(i < 100);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_left_out_is_as_for_all),
+        cmocka_unit_test(every_key_is_understood_whatever_separates_them),
+        cmocka_unit_test(rates_are_intervals),
+        cmocka_unit_test(the_first_rule_that_matches_wins),
+        cmocka_unit_test(nonsense_is_refused_with_one_line),
+        cmocka_unit_test(without_memory_it_says_so),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
