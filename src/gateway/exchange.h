@@ -6,6 +6,7 @@
 #ifndef TL_GATEWAY_EXCHANGE_H
 #define TL_GATEWAY_EXCHANGE_H
 
+#include "gateway/inspect.h"
 #include "gateway/route.h"
 #include "gateway/session.h"
 #include "gateway/terms.h"
@@ -20,7 +21,8 @@ struct tl_exchange {
     uint8_t minor;
     struct tl_terms terms;
     const struct tl_route *route;
-    struct tl_buf headers; /* more response headers, whole lines: CORS */
+    struct tl_inspect *inspect; /* on its way, or NULL */
+    struct tl_buf headers;      /* more response headers, whole lines: CORS */
     struct tl_buf body;
     size_t body_seen; /* for the deadline: bytes when it was last put off */
     char accept[29];  /* WebSocket: Sec-WebSocket-Accept */

@@ -51,6 +51,8 @@ void tl_hub_on_join(struct tl_mail *mail);
 void tl_hub_on_leave(struct tl_mail *mail);
 void tl_hub_on_publish(struct tl_mail *mail);
 
+/* The i-th worker, NULL behind the last. Any thread. */
+struct tl_worker *tl_hub_worker(const struct tl_hub *hub, unsigned i);
 /* Is the broker up? Any thread. */
 bool tl_hub_is_ready(const struct tl_hub *hub);
 /* "memory", "redis" */

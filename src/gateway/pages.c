@@ -62,6 +62,7 @@ static const char welcome[] = "Tramline " TL_VERSION "\n\n"
                               "POST /pub/{channel}   publish the body\n"
                               "GET  /position/{channel}  where it stands: /ws/...?since=\n"
                               "GET  /chat/{room}     WebSocket, both ways\n"
+                              "GET  /channels/{channel}  who watches it, and how slowly\n"
                               "GET  /healthz /readyz /metrics\n";
 
 void tl_page_answer(struct tl_session *s, struct tl_page page)

@@ -13,7 +13,7 @@
 
 #define BIT(kind) (1u << (kind))
 #define WS_KINDS  (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
-#define GET_KINDS (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION))
+#define GET_KINDS (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION) | BIT(TL_ROUTE_INSPECT))
 
 /* --- the exchange --- */
 
@@ -23,6 +23,7 @@ void tl_exchange_free(struct tl_session *s)
     if (!exchange)
         return;
     tl_session_give_input(s);
+    tl_inspect_forget(exchange->inspect);
     tl_buf_deinit(&exchange->headers);
     tl_buf_deinit(&exchange->body);
     tl_free(exchange);
@@ -248,6 +249,9 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
     case TL_ROUTE_POSITION:
         await_channel(s);
         break;
+    case TL_ROUTE_INSPECT:
+        tl_inspect_start(s);
+        break;
     case TL_ROUTE_PUB:
         start_publish(s, ask->request);
         break;
@@ -264,7 +268,8 @@ static void decide(struct tl_session *s, const struct tl_http1_request *request,
         .channel = tl_exchange_name(s->exchange),
         .listener_is_loopback = s->listener_is_loopback,
     };
-    if (page.kind == TL_PAGE_METRICS)
+    if (page.kind == TL_PAGE_METRICS ||
+        (page.kind == TL_PAGE_NONE && s->exchange->route->kind == TL_ROUTE_INSPECT))
         admission.action = TL_ADMIT_OPERATE;
     else if (page.kind == TL_PAGE_NONE && (s->exchange->route->kind == TL_ROUTE_PUB ||
                                            s->exchange->route->kind == TL_ROUTE_DUPLEX))

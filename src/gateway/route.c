@@ -17,6 +17,7 @@ static const struct {
     {TL_ROUTE_PUB, "/pub/{channel}", "{channel}", false},
     {TL_ROUTE_DUPLEX, "/chat/{room}", "{room}", false},
     {TL_ROUTE_POSITION, "/position/{channel}", "{channel}", false},
+    {TL_ROUTE_INSPECT, "/channels/{channel}", "{channel}", false},
     {TL_ROUTE_WS, "/tram-state-ws/{tram_id}", "tram_{tram_id}", true},
     {TL_ROUTE_PUB, "/tram-state/{tram_id}", "tram_{tram_id}", false},
 };
@@ -24,8 +25,8 @@ static const struct {
 
 bool tl_route_kind_parse(struct tl_bytes text, enum tl_route_kind *ret_kind)
 {
-    static const char *const names[] = {"ws", "sse", "pub", "duplex", "position"};
-    for (int kind = 0; kind < 5; kind++) {
+    static const char *const names[] = {"ws", "sse", "pub", "duplex", "inspect", "position"};
+    for (int kind = 0; kind < 6; kind++) {
         if (!tl_bytes_eq(text, tl_bytes_str(names[kind])))
             continue;
         *ret_kind = (enum tl_route_kind)kind;
@@ -51,7 +52,7 @@ static int add_rule(struct tl_routes *routes, struct tl_bytes rule, const char *
     *route = (struct tl_route){0};
     struct tl_bytes kind = next_word(&rule), path = next_word(&rule), channel = next_word(&rule);
     if (!tl_route_kind_parse(kind, &route->kind)) {
-        *ret_error = "the first word is ws, sse, pub, duplex or position";
+        *ret_error = "the first word is ws, sse, pub, duplex, inspect or position";
         return -EINVAL;
     }
     if (channel.n == 0 || tl_bytes_trim(rule).n > 0) {

@@ -13,6 +13,7 @@ enum tl_route_kind {
     TL_ROUTE_SSE,      /* Server-Sent Events */
     TL_ROUTE_PUB,      /* POST publishes the body */
     TL_ROUTE_DUPLEX,   /* WebSocket whose messages are published */
+    TL_ROUTE_INSPECT,  /* GET answers who watches the channel, and how slowly */
     TL_ROUTE_POSITION, /* GET answers where the channel stands, for ?since= */
 };
 
@@ -27,7 +28,7 @@ struct tl_routes {
     size_t n;
 };
 
-/* "ws", "sse", "pub", "duplex", "position". False for anything else. */
+/* "ws", "sse", "pub", "duplex", "inspect", "position". False for anything else. */
 TL_MUST_USE bool tl_route_kind_parse(struct tl_bytes text, enum tl_route_kind *ret_kind);
 
 /*

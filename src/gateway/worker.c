@@ -314,8 +314,13 @@ void tl_worker_on_published(struct tl_mail *mail)
 {
     struct tl_publish_request *request = TL_CONTAINER(mail, struct tl_publish_request, mail);
     struct tl_worker *worker = request->worker;
-    worker->publishes_n--;
     request->on_answer(request);
+    tl_worker_request_over(worker);
+}
+
+void tl_worker_request_over(struct tl_worker *worker)
+{
+    worker->publishes_n--;
     check_drained(worker);
 }
 

@@ -47,8 +47,9 @@ struct tl_worker {
     unsigned listeners_n;
     bool accepting;
     bool short_of_fds;
-    uint64_t refused_ms; /* when accepting last failed for want of descriptors; 0: never */
-    size_t sessions_n, views_n, publishes_n; /* alive, leaving ones included */
+    uint64_t refused_ms;        /* when accepting last failed for want of descriptors; 0: never */
+    size_t sessions_n, views_n; /* alive, leaving ones included */
+    size_t publishes_n;         /* requests to the hub that are not answered */
     bool draining;
     uint64_t drain_until_ms;
     /* Set once nothing of a draining worker is left. Release; partner: the acquire load of the
@@ -75,6 +76,9 @@ TL_MUST_USE int tl_worker_listen(struct tl_worker *worker, int fd, bool is_loopb
 struct tl_publish_request *tl_worker_publish(struct tl_worker *worker, struct tl_bytes name,
                                              struct tl_buf *payload,
                                              void (*on_answer)(struct tl_publish_request *));
+
+/* A request to the hub that was counted in publishes_n is over. */
+void tl_worker_request_over(struct tl_worker *worker);
 
 /* deliver functions of what comes from the hub and the gateway. */
 void tl_worker_on_batch(struct tl_mail *mail);
