@@ -11,7 +11,7 @@
 #define KEYS_MAX 16
 
 struct keys {
-    uint64_t messages, bytes, age_ms;
+    uint64_t history, bytes, age_ms;
     int overflow, on_gap;
     char *max_rate;
 };
@@ -48,9 +48,11 @@ static const char *check_rate(const char *text)
         .type = TL_OPTION_##type_, .check = (check_)                                               \
     }
 static const struct tl_option table[] = {
-    ROW(COUNT, messages, "messages", "N", "1", 1, 16777216, NULL, "kept, as --log-messages"),
-    ROW(SIZE, bytes, "bytes", "SIZE", "1KiB", TL_KIB, 64 * TL_GIB, NULL, "kept, as --log-bytes"),
-    ROW(DURATION, age_ms, "age", "D", "1s", 100, 24 * TL_HOUR, NULL, "kept, as --log-age"),
+    ROW(COUNT, history, "history", "N", "1", 1, 16777216, NULL, "messages kept, as --log-messages"),
+    ROW(SIZE, bytes, "bytes", "SIZE", "1KiB", TL_KIB, 64 * TL_GIB, NULL,
+        "bytes kept, as --log-bytes"),
+    ROW(DURATION, age_ms, "age", "D", "1s", 100, 24 * TL_HOUR, NULL,
+        "and for how long, as --log-age"),
     ROW(ENUM, overflow, "overflow", "disconnect|gap|latest", "disconnect", 0, 0, NULL,
         "what happens to a client that falls off the log: it is closed with 4408 (SSE: the stream "
         "ends); it goes on with the oldest kept message and is told how many it missed (SSE: "
@@ -81,8 +83,8 @@ static bool has_key(char *const *argv, int argc, const char *name)
 
 static void fill(struct tl_channel_rule *rule, const struct keys *keys, char *const *argv, int argc)
 {
-    if (has_key(argv, argc, "messages"))
-        rule->log.msgs_max = keys->messages;
+    if (has_key(argv, argc, "history"))
+        rule->log.msgs_max = keys->history;
     if (has_key(argv, argc, "bytes"))
         rule->log.bytes_max = keys->bytes;
     if (has_key(argv, argc, "age"))

@@ -9,8 +9,8 @@ import harness
 from harness import Sse, WebSocket
 
 SIZE = 4000
-RULES = ["--channel", "gap_*: messages=64 overflow=gap", "--channel",
-         "latest_*: overflow=latest, messages=64", "--channel", "slow_*: messages=64"]
+RULES = ["--channel", "gap_*: history=64 overflow=gap", "--channel",
+         "latest_*: overflow=latest, history=64", "--channel", "slow_*: history=64"]
 
 
 def flood(g, channel, first, n):
@@ -119,8 +119,8 @@ def test_nobody_gets_more_than_the_rate_and_everybody_the_last(gateway, workers)
 
 
 def test_the_first_rule_that_matches_wins_and_others_are_as_the_flags_say(gateway):
-    g = gateway("--log-messages", 5, "--channel", "a_long*: messages=50", "--channel",
-                "a_*: messages=2")
+    g = gateway("--log-messages", 5, "--channel", "a_long*: history=50", "--channel",
+                "a_*: history=2")
     for channel, kept in (("a_long_1", 50), ("a_1", 2), ("b", 5)):
         for i in range(60):
             g.publish(channel, b"%d" % i)
@@ -147,8 +147,8 @@ def test_rules_may_close_on_a_gap(gateway, tmp_path):
 @pytest.mark.parametrize("rule, reason", [
     ("tram_*", "is no rule"), ("tram_* overflow=gap", "is no rule"), (": overflow=gap", "glob"),
     ("tram_*: ", "a rule is"), ("tram_*: overflow", "a rule is"), ("tram_*: overflow=x", "overflow"),
-    ("tram_*: overflo=gap", "overflow"), ("tram_*: messages=0", "messages"),
-    ("tram_*: messages=x", "messages"), ("tram_*: bytes=1", "bytes"), ("tram_*: age=1", "age"),
+    ("tram_*: overflo=gap", "overflow"), ("tram_*: history=0", "history"),
+    ("tram_*: history=x", "history"), ("tram_*: bytes=1", "bytes"), ("tram_*: age=1", "age"),
     ("tram_*: max_rate=4/s", "goes with overflow=latest"),
     ("tram_*: overflow=latest, max_rate=fast", "max_rate"),
     ("tram_*: overflow=latest, max_rate=0/s", "max_rate"),

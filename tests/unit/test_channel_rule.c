@@ -38,8 +38,8 @@ static void what_is_left_out_is_as_for_all(void **state)
 static void every_key_is_understood_whatever_separates_them(void **state)
 {
     static const char *const texts[] = {
-        "a: messages=5,bytes=4KiB,age=2m,overflow=latest,max_rate=4/s,on_gap=close",
-        "a:  messages=5, bytes=4KiB ,\tage=2m overflow=latest max_rate=4/s  on_gap=close , ",
+        "a: history=5,bytes=4KiB,age=2m,overflow=latest,max_rate=4/s,on_gap=close",
+        "a:  history=5, bytes=4KiB ,\tage=2m overflow=latest max_rate=4/s  on_gap=close , ",
     };
     (void)state;
     for (size_t i = 0; i < 2; i++) {
@@ -63,8 +63,8 @@ static void rates_are_intervals(void **state)
 
 static void the_first_rule_that_matches_wins(void **state)
 {
-    struct tl_channel_rule rules[] = {good("a b*: messages=1"), good("a*: messages=2"),
-                                      good("*:x: messages=3")};
+    struct tl_channel_rule rules[] = {good("a b*: history=1"), good("a*: history=2"),
+                                      good("*:x: history=3")};
     struct tl_config config = {.standard = standard, .rules = rules, .rules_n = 3};
     (void)state;
     assert_ptr_equal(tl_config_rule(&config, TL_LIT("a bc")), &rules[0]);
