@@ -8,11 +8,10 @@
 #include <assert.h>
 #include <errno.h>
 
-#define OUT_BYTES       65536 /* one send takes about so much of a lane */
-#define PUMP_SENDS      8     /* and one turn so many sends, then it is the next one's turn */
-#define ENDING_MIN_MS   500   /* also when the drain window is over */
-#define ENDING_MS       5000  /* for the last bytes, and for the peer's close frame */
-#define DRAINING_MS     1000  /* for the peer's FIN */
+#define PUMP_SENDS      8    /* and one turn so many sends, then it is the next one's turn */
+#define ENDING_MIN_MS   500  /* also when the drain window is over */
+#define ENDING_MS       5000 /* for the last bytes, and for the peer's close frame */
+#define DRAINING_MS     1000 /* for the peer's FIN */
 #define OWN_MAX         (1u << 20)
 #define INPUT_MAX       (1u << 18)
 #define MEMORY_RETRY_MS 10
@@ -246,16 +245,15 @@ static bool send_lane(struct tl_session *s)
         conflate(s);
     }
     uint64_t from = sub->off;
-    struct tl_range range;
-    tl_view_range(view, from, OUT_BYTES, &range);
-    if (range.bytes_n == 0) {
-        sub->off = range.to.off;
+    const struct tl_range *range = tl_worker_range(s->worker, sub->view, from);
+    if (range->bytes_n == 0) {
+        sub->off = range->to.off;
         return false;
     }
-    ssize_t n = tl_conn_send(&s->conn, range.slices, range.slices_n);
-    if (n == (ssize_t)range.bytes_n)
-        sub->msg = range.to.msg;
-    else if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s, &range, from))
+    ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
+    if (n == (ssize_t)range->bytes_n)
+        sub->msg = range->to.msg;
+    else if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s, range, from))
         return false;
     return sent(s, n, false);
 }

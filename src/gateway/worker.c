@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#define OUT_BYTES       65536 /* one send takes about so much of a lane */
 #define ACCEPT_RETRY_MS 100
 #define SHORTAGE_MS     5000 /* this long without a refusal: the next one is a new shortage */
 #define DRAIN_TICK_MS   20
@@ -204,12 +205,24 @@ static void catch_up(struct tl_channel_view *view, uint64_t tail_off)
     }
 }
 
+const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl_channel_view *view,
+                                       uint64_t from)
+{
+    if (worker->range_view != view || worker->range_from != from) {
+        tl_view_range(&view->view, from, OUT_BYTES, &worker->range);
+        worker->range_view = view;
+        worker->range_from = from;
+    }
+    return &worker->range;
+}
+
 static void apply_item(struct tl_batch_item *item)
 {
     struct tl_channel_view *view = item->view;
     enum tl_attach_state before = view->state;
     if (item->has_update && before != TL_ATTACH_WAITING)
         catch_up(view, item->update.tail.off);
+    view->worker->range_view = NULL;
     if (item->has_update && tl_view_apply(&view->view, &item->update) < 0) {
         fail_view(view);
         return;
@@ -280,6 +293,7 @@ void tl_worker_on_left(struct tl_mail *mail)
 {
     struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, leave_mail);
     struct tl_worker *worker = view->worker;
+    worker->range_view = NULL;
     tl_view_deinit(&view->view);
     tl_free(view);
     worker->views_n--;

@@ -50,6 +50,11 @@ struct tl_worker {
     uint64_t refused_ms;        /* when accepting last failed for want of descriptors; 0: never */
     size_t sessions_n, views_n; /* alive, leaving ones included */
     size_t publishes_n;         /* requests to the hub that are not answered */
+    /* The range that was computed last, of which view and from where; NULL: none. It is forgotten
+     * before any view changes. */
+    const struct tl_channel_view *range_view;
+    uint64_t range_from;
+    struct tl_range range;
     bool draining;
     uint64_t drain_until_ms;
     /* Set once nothing of a draining worker is left. Release; partner: the acquire load of the
@@ -86,6 +91,11 @@ void tl_worker_on_refused(struct tl_mail *mail);
 void tl_worker_on_left(struct tl_mail *mail);
 void tl_worker_on_published(struct tl_mail *mail);
 void tl_worker_on_drain(struct tl_mail *mail);
+
+/* What to send from a border of the view on, see tl_view_range(). Nearly all sessions of a view
+ * stand at the same place, so what was found for one is good for the next. */
+const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl_channel_view *view,
+                                       uint64_t from);
 
 /* For sessions: a session ended (its memory follows), and: give me another turn. */
 void tl_worker_session_gone(struct tl_worker *worker, struct tl_session *session);
