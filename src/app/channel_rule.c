@@ -32,7 +32,7 @@ static uint64_t parse_rate(const char *text)
         seconds = 1;
     if (strcmp(c, "s") != 0 || seconds == 0 || seconds > 3600)
         return 0;
-    return seconds * 1000 / n;
+    return (seconds * 1000 + n - 1) / n;
 }
 
 static const char *check_rate(const char *text)

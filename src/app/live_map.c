@@ -8,8 +8,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#define LINES_MAX (64u << 20)
-#define DEPTH_MAX 3 /* MultiLineString: lines of points of numbers */
+#define LINES_MAX (1000u << 10) /* what one answer takes */
+#define DEPTH_MAX 3             /* MultiLineString: lines of points of numbers */
 
 /* --- lines --- */
 

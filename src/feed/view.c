@@ -145,9 +145,9 @@ static uint64_t oldest_idx(const struct tl_view *view)
     return view->tail.idx > view->epoch_idx ? view->tail.idx : view->epoch_idx;
 }
 
-struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)
+/* Before the last msgs_n messages, but not before entry `oldest`. */
+static struct tl_mark back(const struct tl_view *view, uint64_t msgs_n, uint64_t oldest)
 {
-    uint64_t oldest = oldest_idx(view);
     struct tl_mark from = view->head;
     /* At least one entry a message: go back by what is wanting, past the control entries. */
     while (view->head.msg - from.msg < msgs_n && from.idx > oldest) {
@@ -156,6 +156,22 @@ struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)
         from = tl_chain_mark(&view->chain, idx, view->head);
     }
     return from;
+}
+
+struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)
+{
+    return back(view, msgs_n, oldest_idx(view));
+}
+
+struct tl_mark tl_view_newest(const struct tl_view *view)
+{
+    return back(view, 1, view->tail.idx);
+}
+
+bool tl_view_is_renewed_behind(const struct tl_view *view, uint64_t off)
+{
+    return view->epoch_idx > view->tail.idx &&
+           tl_chain_mark(&view->chain, view->epoch_idx, view->head).off > off;
 }
 
 struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms)

@@ -67,4 +67,10 @@ enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position pos
 struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n);
 struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms);
 
+/* Before the newest message that is kept, whatever its epoch; the tail if there is none. */
+struct tl_mark tl_view_newest(const struct tl_view *view);
+
+/* Does the epoch begin behind that offset? Then what tells its gap stands between. */
+bool tl_view_is_renewed_behind(const struct tl_view *view, uint64_t off);
+
 #endif

@@ -59,6 +59,13 @@ static inline struct tl_bytes tl_channel_view_name(const struct tl_channel_view 
     return tl_bytes(view->key + 1, view->key_n - 1u);
 }
 
+/* Was the view told all that the hub had appended when it last said so? Only then may somebody be
+ * acknowledged. */
+static inline bool tl_channel_view_is_current(const struct tl_channel_view *view)
+{
+    return view->view.head.idx >= atomic_load_explicit(&view->appended_idx, memory_order_acquire);
+}
+
 /* Key function for the worker's map. */
 struct tl_bytes tl_channel_view_key(const struct tl_map_node *node);
 

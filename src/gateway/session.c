@@ -204,11 +204,13 @@ void tl_session_skip_to(struct tl_session *s, struct tl_mark to)
     s->sub.msg = to.msg;
 }
 
-/* To the newest message. What lies between is left out by the rule, and so is nobody's gap. */
+/* To the newest message. What lies between is left out by the rule, and so is nobody's gap; but
+ * events that tell of an upstream gap are not left out. */
 static void conflate(struct tl_session *s)
 {
     const struct tl_view *view = &s->sub.view->view;
-    struct tl_mark newest = tl_view_history(view, 1);
+    bool tells = s->sub.view->lane == TL_LANE_SSE && tl_view_is_renewed_behind(view, s->sub.off);
+    struct tl_mark newest = tells ? view->tail : tl_view_newest(view);
     if (newest.off <= s->sub.off)
         return;
     tl_metric_add(TL_M_CONFLATED, (int64_t)(newest.msg - s->sub.msg));
@@ -244,6 +246,8 @@ static bool send_lane(struct tl_session *s)
         }
         conflate(s);
     }
+    if (sub->off == view->head.off)
+        return false;
     uint64_t from = sub->off;
     const struct tl_range *range = tl_worker_range(s->worker, sub->view, from);
     if (range->bytes_n == 0) {
@@ -425,8 +429,7 @@ bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct t
         return false;
     }
     struct tl_channel_view *view = s->sub.view;
-    uint64_t appended_idx = atomic_load_explicit(&view->appended_idx, memory_order_acquire);
-    if (view->state == TL_ATTACH_LIVE && view->view.head.idx >= appended_idx)
+    if (view->state == TL_ATTACH_LIVE && tl_channel_view_is_current(view))
         s->phase->on_acknowledged(s);
     else if (view->state == TL_ATTACH_REFUSED)
         s->phase->on_refused(s, view->refusal);

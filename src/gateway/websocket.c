@@ -254,7 +254,9 @@ static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
     if (s->sub.view->rule->overflow == TL_OVERFLOW_GAP) {
         /* It has no words for a gap but this close, which names the newest position. */
         const struct tl_view *view = &s->sub.view->view;
-        close_for_gap(s, missed_msgs + (view->head.msg - view->tail.msg));
+        uint64_t given_up = view->head.msg - view->tail.msg;
+        tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)given_up);
+        close_for_gap(s, missed_msgs + given_up);
         return;
     }
     snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);

@@ -241,9 +241,10 @@ static void apply_item(struct tl_batch_item *item)
         each_session(view, true, pump);
     if (item->gaps_n > 0)
         tell_gap(view, item->gap_msgs);
-    if (item->state == TL_ATTACH_LIVE)
-        each_session(view, false, acknowledge);
-    else if (item->link_down)
+    if (item->state == TL_ATTACH_LIVE) {
+        if (tl_channel_view_is_current(view)) /* or the next batch brings the rest */
+            each_session(view, false, acknowledge);
+    } else if (item->link_down)
         each_session(view, false, tell_down);
 }
 

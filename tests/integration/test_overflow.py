@@ -159,3 +159,44 @@ def test_a_rule_that_makes_no_sense_is_refused_in_one_line(rule, reason):
                          capture_output=True, timeout=harness.DEADLINE, stdin=subprocess.DEVNULL)
     assert run.returncode == 2 and run.stdout == b""
     assert run.stderr.count(b"\n") == 1 and reason in run.stderr.decode(), run.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_lost_link_harms_no_channel_whose_latest_counts(gateway, tmp_path, workers):
+    redis = harness.Redis(tmp_path / "redis")
+    try:
+        g = gateway("--redis", redis.url, "--workers", workers, "--channel",
+                    "p_*: overflow=latest, max_rate=1/s")
+        ws, sse = WebSocket(g, "/ws/p_1"), Sse(g, "/sse/p_1").acked()
+        redis.publish("p_1", b"000000")
+        assert ws.payload() == sse.payload() == b"000000"
+        redis.publish("p_1", b"000001")
+        redis.publish("p_1", b"000002")
+        g.wait_metric("messages_in_total", 3)
+        redis.kill()
+        g.wait_unready()
+        while ws.payload() != b"000002":
+            pass  # the last before the loss is delivered
+        redis.start()
+        g.wait_ready()
+        redis.publish("p_1", b"000003")
+        assert ws.payload() == b"000003"
+        names = []
+        while not names or names[-1] != "000003":
+            event = sse.event()
+            names.append(event.name if event.name != "message" else event.data.decode())
+        assert "gap" in names and "broker" in names
+    finally:
+        redis.stop()
+
+
+def test_a_message_that_is_too_big_harms_no_channel_whose_latest_counts(gateway, shared_redis):
+    g = gateway("--redis", shared_redis.url, "--max-message", "1000", "--channel",
+                "big_*: overflow=latest, max_rate=2/s")
+    ws = WebSocket(g, "/ws/big_1")
+    for payload in (b"1", b"2", b"x" * 2000):
+        shared_redis.publish("big_1", payload)
+    while ws.payload() != b"2":
+        pass
+    shared_redis.publish("big_1", b"3")
+    assert ws.payload() == b"3"
