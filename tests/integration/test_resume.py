@@ -31,9 +31,10 @@ def told_gap(ws):
 def test_what_comes_after_a_position_is_replayed(serve, channel):
     g = serve()
     here = position(g, channel)
+    watcher = WebSocket(g, f"/ws/{channel}?since={here}")
     for i in range(20):
         g.publish(channel, b"%d" % i)
-    watcher = WebSocket(g, f"/ws/{channel}?since={here}&received=20")
+    assert [watcher.payload() for _ in range(20)] == [b"%d" % i for i in range(20)]
     for n in (0, 7, 19):
         ws = WebSocket(g, f"/ws/{channel}?since={here}&received={n}")
         assert [ws.payload() for _ in range(n, 20)] == [b"%d" % i for i in range(n, 20)]
