@@ -14,6 +14,7 @@ int tl_cmd_publish(int argc, char **argv);
 int tl_cmd_subscribe(int argc, char **argv);
 int tl_cmd_replay(int argc, char **argv);
 int tl_cmd_emulate(int argc, char **argv);
+int tl_cmd_bench(int argc, char **argv);
 
 /*
  * Parse the options of a command as tl_optparse() does; p->table, table_n and values are set.

@@ -22,6 +22,7 @@ static const struct command {
     {"subscribe", tl_cmd_subscribe, "print the messages of channels"},
     {"replay", tl_cmd_replay, "publish a recording at its pace"},
     {"emulate", tl_cmd_emulate, "publish trams of a city that does not exist"},
+    {"bench", tl_cmd_bench, "load a server and check what every subscriber gets"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print the help of a command"},
 };

@@ -8,15 +8,16 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdio.h>
 
 #define CONNECT_TIMEOUT_MS 5000
 #define ANSWER_MAX         4096
+#define CHANNEL_MARK       "{channel}"
 
 struct tl_publisher {
     struct tl_http_client *http; /* one of the two */
     redisContext *redis;
+    const char *path;   /* HTTP: with {channel} */
     bool redis_writing; /* hiredis holds bytes that are not sent */
     unsigned status;
     char answer[ANSWER_MAX + 1];
@@ -121,6 +122,7 @@ struct tl_publisher *tl_publisher_open(const char *url, const char *token, char 
         snprintf(error, error_n, "out of memory");
         return NULL;
     }
+    p->path = "/pub/" CHANNEL_MARK;
     bool open = false;
     if (tl_redis_is_url(url)) {
         p->redis = tl_redis_dial(url, CONNECT_TIMEOUT_MS, error, error_n);
@@ -132,6 +134,11 @@ struct tl_publisher *tl_publisher_open(const char *url, const char *token, char 
         return p;
     tl_publisher_close(p);
     return NULL;
+}
+
+void tl_publisher_path(struct tl_publisher *p, const char *template)
+{
+    p->path = template;
 }
 
 void tl_publisher_close(struct tl_publisher *p)
@@ -146,8 +153,12 @@ void tl_publisher_close(struct tl_publisher *p)
 static int send_http(struct tl_publisher *p, struct tl_bytes channel, struct tl_bytes payload)
 {
     struct tl_buf target = {0};
-    tl_buf_str(&target, "/pub/");
-    tl_url_encode(&target, channel);
+    const char *path = p->path;
+    for (const char *at; (at = strstr(path, CHANNEL_MARK)); path = at + strlen(CHANNEL_MARK)) {
+        tl_buf_append(&target, tl_bytes(path, (size_t)(at - path)));
+        tl_url_encode(&target, channel);
+    }
+    tl_buf_str(&target, path);
     tl_buf_byte(&target, 0);
     int rc = target.failed
                  ? -ENOMEM
@@ -189,15 +200,27 @@ static int lost_redis(struct tl_publisher *p)
     return -EPIPE;
 }
 
+void tl_publisher_poll(const struct tl_publisher *p, struct pollfd *ret_waiting)
+{
+    *ret_waiting = (struct pollfd){.fd = -1, .events = POLLIN};
+    if (p->http) {
+        ret_waiting->fd = tl_http_client_fd(p->http);
+        ret_waiting->events = tl_http_client_poll_events(p->http);
+        return;
+    }
+    ret_waiting->fd = p->redis->fd;
+    if (p->redis_writing)
+        ret_waiting->events |= POLLOUT;
+}
+
 static int pump_redis(struct tl_publisher *p, int timeout_ms)
 {
     int done = !p->redis_writing;
     if (!done && redisBufferWrite(p->redis, &done) != REDIS_OK)
         return lost_redis(p);
     p->redis_writing = !done;
-    struct pollfd waiting = {.fd = p->redis->fd, .events = POLLIN};
-    if (p->redis_writing)
-        waiting.events |= POLLOUT;
+    struct pollfd waiting;
+    tl_publisher_poll(p, &waiting);
     int ready = poll(&waiting, 1, timeout_ms);
     if (ready < 0 && errno != EINTR)
         return -errno;

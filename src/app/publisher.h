@@ -8,6 +8,8 @@
 
 #include "base/bytes.h"
 
+#include <poll.h>
+
 struct tl_publisher;
 
 struct tl_publisher_count {
@@ -25,6 +27,12 @@ struct tl_publisher_count {
 TL_MUST_USE struct tl_publisher *tl_publisher_open(const char *url, const char *token, char *error,
                                                    size_t error_n);
 
+/*
+ * HTTP: publish to this path instead of "/pub/{channel}"; {channel} stands for the name,
+ * percent-encoded. template: lent for as long as the publisher lives.
+ */
+void tl_publisher_path(struct tl_publisher *p, const char *template);
+
 /* Takes NULL. */
 void tl_publisher_close(struct tl_publisher *p);
 
@@ -37,6 +45,10 @@ TL_MUST_USE int tl_publisher_send(struct tl_publisher *p, struct tl_bytes channe
  * connection is lost: the messages without an answer may have been published or not.
  */
 TL_MUST_USE int tl_publisher_pump(struct tl_publisher *p, int timeout_ms);
+
+/* What to wait for before the next tl_publisher_pump(p, 0), for callers with a loop of their own.
+ */
+void tl_publisher_poll(const struct tl_publisher *p, struct pollfd *ret_waiting);
 
 const struct tl_publisher_count *tl_publisher_count(const struct tl_publisher *p);
 

@@ -1,6 +1,7 @@
-"""A toy gateway with faults to order, for one purpose: to show that tl-check notices each of them.
+"""A toy gateway with faults to order, for one purpose: to show that tl-check and `tramline bench`
+notice each of them.
 
-It speaks just enough HTTP, WebSocket and SSE for tl-check; no test of the product uses it.
+It speaks just enough HTTP, WebSocket and SSE for them.
 """
 
 import asyncio
@@ -67,7 +68,23 @@ class Toy:
             return []
         if self.fault == "foreign":
             return [payload.replace(b"check0", b"check1", 1)]
+        if self.fault == "cut":
+            return [payload[:-10]]
+        if self.fault == "stray":  # a bench payload of another channel
+            return [payload, payload[:12] + b"00000001" + payload[20:]]
+        if self.fault == "invent":  # one that nobody published yet
+            return [payload, payload[:20] + b"00ffffff" + payload[28:]]
         return [payload]
+
+    def damage(self, kind, writer):
+        """What breaks the first client's connection with the fifth message."""
+        if self.seen != 5:
+            return
+        if self.fault == "close":
+            writer.write(b"\x88\x02\x03\xe9" if kind == "ws" else b"")
+            writer.close()
+        if self.fault == "garbage":
+            writer.write(b"\xf3" * 20)
 
     def publish(self, channel, payload):
         clients = self.channels.get(channel, [])
@@ -75,6 +92,8 @@ class Toy:
             for out in self.faulty(payload) if i == 0 and channel in FAULTY else [payload]:
                 self.position = getattr(self, "position", 0) + 1
                 writer.write(ws_frame(out) if kind == "ws" else sse_block(self.position, out))
+            if i == 0 and channel in FAULTY:
+                self.damage(kind, writer)
         return len(clients)
 
     async def serve(self, reader, writer):
@@ -87,6 +106,11 @@ class Toy:
                 fields = dict(x.lower().split(": ", 1) for x in lines[1:] if x)
                 raw = dict(x.split(": ", 1) for x in lines[1:] if x)
                 _, kind, channel = path.split("/")
+                if self.fault == "refuse":
+                    writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+                    break
+                if self.fault == "silent" and method == "GET":
+                    continue
                 if method == "POST":
                     body = await reader.readexactly(int(fields["content-length"]))
                     answer = b'{"subscribers":%d,"position":"x"}' % self.publish(channel, body)
