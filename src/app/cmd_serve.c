@@ -175,6 +175,21 @@ static void end(struct serve *serve)
     tl_options_deinit(&serve->options);
 }
 
+/* An engine that was asked for by name must be had. 0 or -EINVAL, told. */
+static int check_engine(enum tl_engine engine)
+{
+    int error = 0;
+    if (engine != TL_ENGINE_URING)
+        return 0;
+    struct tl_loop *loop = tl_loop_new(engine, &error);
+    tl_loop_free(loop);
+    if (loop)
+        return 0;
+    tl_command_say("serve", "--engine io_uring: refused here: %s; --engine epoll works everywhere",
+                   tl_engine_refusal(error));
+    return -EINVAL;
+}
+
 /* Everything but listening. 0 or -errno; -EINVAL was told. */
 static int prepare(struct serve *serve)
 {
@@ -184,6 +199,8 @@ static int prepare(struct serve *serve)
     if (r == 0)
         r = tl_serve_config_init(&serve->config, o, serve->descriptors, &city_lines);
     tl_buf_deinit(&city_lines);
+    if (r == 0)
+        r = check_engine((enum tl_engine)o->engine);
     if (r == 0)
         r = tl_gateway_new(&serve->gateway, &serve->config.config, &serve->config.routes,
                            (unsigned)o->workers, (enum tl_engine)o->engine);

@@ -32,8 +32,8 @@
       "memory broker")                                                                             \
     X(COUNT, workers, "workers", "TRAMLINE_WORKERS", "N", "0", 0, 64, 0, NULL,                     \
       "threads that serve clients; 0 is one per core")                                             \
-    X(ENUM, engine, "engine", "TRAMLINE_ENGINE", "auto|epoll", "auto", 0, 0, 0, NULL,              \
-      "how the loop talks to the kernel")                                                          \
+    X(ENUM, engine, "engine", "TRAMLINE_ENGINE", "auto|io_uring|epoll", "auto", 0, 0, 0, NULL,     \
+      "how the loop talks to the kernel; auto is io_uring where it is allowed, else epoll")        \
     H("The live map")                                                                              \
     X(BOOL, demo, "demo", "TRAMLINE_DEMO", "", "no", 0, 0, 0, NULL,                                \
       "run the trams of an invented city, and serve a live map of them at /")                      \

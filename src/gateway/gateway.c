@@ -37,6 +37,12 @@ int tl_gateway_new(struct tl_gateway **ret_gateway, const struct tl_config *conf
         }
         gateway->workers[gateway->workers_n] = worker;
         r = tl_worker_init(worker, gateway->workers_n++, engine, config, routes, &gateway->limits);
+        int refused = r == 0 ? tl_loop_uring_refused(worker->loop) : 0;
+        if (refused == 0)
+            continue;
+        tl_logger(TL_INFO, "engine epoll, as io_uring is refused here: %s",
+                  tl_engine_refusal(refused));
+        engine = TL_ENGINE_EPOLL; /* for the others too */
     }
     if (r < 0) {
         tl_gateway_free(gateway);

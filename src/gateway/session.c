@@ -151,7 +151,8 @@ static bool sent(struct tl_session *s, ssize_t n, bool own)
         s->sending = true;
         s->sending_own = own;
         s->progress_ms = now_of(s);
-        start_timer(s);
+        if (!s->batched) /* which is over in a moment */
+            start_timer(s);
         return false;
     }
     if (n == -ENOMEM) /* the kernel's or the loop's: not now */
@@ -255,11 +256,40 @@ static bool send_lane(struct tl_session *s)
         return false;
     }
     ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
-    if (n == (ssize_t)range->bytes_n)
+    if (n == (ssize_t)range->bytes_n) {
         sub->msg = range->to.msg;
-    else if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s, range, from))
+    } else if (n == TL_SEND_PENDING && s->worker->batching) {
+        s->batched = true;
+        tl_list_append(&s->worker->batched, &s->lag_node);
+    } else if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s, range, from)) {
         return false;
+    }
     return sent(s, n, false);
+}
+
+/* The view is still as it was when the send was queued, so its range is computed again. */
+static const struct tl_range *leave_batch(struct tl_session *s)
+{
+    s->batched = false;
+    tl_list_remove(&s->lag_node);
+    return tl_worker_range(s->worker, s->sub.view, s->sub.off);
+}
+
+void tl_session_keep_batched(struct tl_session *s)
+{
+    if (s->batched && keep_rest(s, leave_batch(s), s->sub.off))
+        start_timer(s);
+}
+
+/* A send of this batch is over. False: the session was closed. */
+static bool batched_sent(struct tl_session *s, ssize_t n)
+{
+    const struct tl_range *range = leave_batch(s);
+    if (n == (ssize_t)range->bytes_n)
+        s->sub.msg = range->to.msg;
+    else if (n > 0)
+        return keep_rest(s, range, s->sub.off);
+    return true;
 }
 
 void tl_session_pump(struct tl_session *s)
@@ -302,6 +332,8 @@ static void on_sent(struct tl_stream *stream, ssize_t n)
 {
     struct tl_session *s = session_of(stream);
     s->sending = false;
+    if (s->batched && !batched_sent(s, n))
+        return;
     if (n == -ENOMEM) {
         tl_worker_requeue(s->worker, s, MEMORY_RETRY_MS);
         return;
@@ -503,6 +535,7 @@ static void let_go(struct tl_session *s)
     while ((l = tl_list_pop(&s->publishes)))
         TL_CONTAINER(l, struct tl_publish_request, node)->session = NULL;
     tl_timer_stop(tl_loop_timers(s->worker->loop), &s->timer);
+    s->batched = false;
     tl_list_remove(&s->lag_node);
     tl_list_remove(&s->ready_node);
 }
@@ -547,6 +580,9 @@ uint64_t tl_session_ending_ms(const struct tl_session *s)
 void tl_session_finish(struct tl_session *s)
 {
     if (s->closed || s->phase == &tl_phase_draining)
+        return;
+    tl_session_keep_batched(s);
+    if (s->closed)
         return;
     tl_subscription_close(&s->sub);
     s->close_received = true; /* nothing more is waited for */

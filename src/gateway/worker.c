@@ -194,9 +194,13 @@ static void fail_view(struct tl_channel_view *view)
  * The tail is about to pass sessions that had their share of this turn and wait for the next:
  * they are not slow, so they are sent as much as they take first.
  */
-static void catch_up(struct tl_channel_view *view, uint64_t tail_off)
+static void catch_up(const struct tl_batch_item *item)
 {
+    const struct tl_channel_view *view = item->view;
+    uint64_t tail_off = item->update.tail.off;
     struct tl_list *next;
+    if (!item->has_update || view->state == TL_ATTACH_WAITING)
+        return;
     for (struct tl_list *l = view->worker->ready.next; l != &view->worker->ready; l = next) {
         next = l->next;
         struct tl_session *s = TL_CONTAINER(l, struct tl_session, ready_node);
@@ -220,8 +224,6 @@ static void apply_item(struct tl_batch_item *item)
 {
     struct tl_channel_view *view = item->view;
     enum tl_attach_state before = view->state;
-    if (item->has_update && before != TL_ATTACH_WAITING)
-        catch_up(view, item->update.tail.off);
     view->worker->range_view = NULL;
     if (item->has_update && tl_view_apply(&view->view, &item->update) < 0) {
         fail_view(view);
@@ -266,12 +268,33 @@ static void shed(struct tl_worker *worker)
     }
 }
 
+static void begin_sends(struct tl_worker *worker)
+{
+    worker->batching = true;
+    tl_loop_batch_begin(worker->loop);
+}
+
+/* Most are over then, and have pinned nothing; the others' sockets are full. */
+static void end_sends(struct tl_worker *worker)
+{
+    worker->batching = false;
+    tl_loop_batch_end(worker->loop);
+    struct tl_list *l;
+    while ((l = tl_list_pop(&worker->batched)))
+        tl_session_keep_batched(TL_CONTAINER(l, struct tl_session, lag_node));
+}
+
 void tl_worker_on_batch(struct tl_mail *mail)
 {
     struct tl_batch *batch = TL_CONTAINER(mail, struct tl_batch, mail);
+    struct tl_worker *worker = batch->worker;
+    for (size_t i = 0; i < batch->n; i++)
+        catch_up(&batch->items[i]);
+    begin_sends(worker);
     for (size_t i = 0; i < batch->n; i++)
         apply_item(&batch->items[i]);
-    shed(batch->worker);
+    end_sends(worker);
+    shed(worker);
     tl_free(batch);
 }
 
@@ -423,6 +446,7 @@ int tl_worker_init(struct tl_worker *worker, unsigned index, enum tl_engine engi
         .index = index, .config = config, .routes = routes, .limits = limits, .accepting = true};
     tl_list_init(&worker->sessions);
     tl_list_init(&worker->lagging);
+    tl_list_init(&worker->batched);
     tl_list_init(&worker->ready);
     tl_timer_init(&worker->ready_timer, on_ready_timer);
     tl_timer_init(&worker->accept_timer, on_accept_timer);

@@ -38,6 +38,7 @@ struct tl_worker {
     struct tl_map views;     /* struct tl_channel_view by lane and name */
     struct tl_list sessions; /* all of them */
     struct tl_list lagging;  /* those with a send that was not taken at once, oldest first */
+    struct tl_list batched;  /* while `batching`: those with a send that was queued */
     struct tl_list ready;    /* those with more to send than one turn's share */
     struct tl_timer ready_timer;
     struct tl_timer accept_timer; /* looks for descriptors again */
@@ -45,6 +46,7 @@ struct tl_worker {
     struct tl_mail drain_mail;
     struct tl_worker_listener listeners[TL_LISTENERS_MAX];
     unsigned listeners_n;
+    bool batching; /* a batch of the hub is applied, and its sends are queued */
     bool accepting;
     bool short_of_fds;
     uint64_t refused_ms;        /* when accepting last failed for want of descriptors; 0: never */

@@ -9,6 +9,7 @@
 #include "loop/loop.h"
 
 #include <stdatomic.h>
+#include <sys/uio.h>
 
 /* loop.c has checked the thread and the arguments, and that the stream is not closed. */
 struct tl_engine_ops {
@@ -26,8 +27,11 @@ struct tl_engine_ops {
     int (*stream_open)(struct tl_stream *s);
     void (*stream_recv)(struct tl_stream *s, bool on);
     ssize_t (*stream_send)(struct tl_stream *s, const struct tl_bytes *slices, unsigned n);
+    /* Make the sends queued since the batch began, and tell those that are over. NULL: none are. */
+    void (*batch_end)(struct tl_loop *loop);
     void (*stream_shutdown)(struct tl_stream *s);
-    /* Sets s->fd to -1; calls tl_loop_stream_over() at once or when nothing is in flight. */
+    /* Sets s->fd to a negative value; calls tl_loop_stream_over() at once or when nothing is in
+     * flight. */
     void (*stream_close)(struct tl_stream *s, bool reset);
 
     int (*acceptor_open)(struct tl_acceptor *a);
@@ -40,6 +44,7 @@ struct tl_engine_ops {
 };
 
 extern const struct tl_engine_ops tl_engine_epoll;
+extern const struct tl_engine_ops tl_engine_uring;
 
 struct tl_loop {
     const struct tl_engine_ops *ops;
@@ -51,9 +56,33 @@ struct tl_loop {
     size_t streams_n;      /* opened, on_closed not told yet */
     uint64_t now_ms;
     pthread_t owner; /* the thread of the run or turn in progress, while `running` */
+    bool batching;   /* between tl_loop_batch_begin() and _end() */
+    int refused;     /* AUTO: -errno of the engine that was tried first, or 0 */
     bool running;
     atomic_bool stop; /* set by tl_loop_stop(), taken by tl_loop_run() */
 };
+
+/* ---- socket.c: calls that both engines make, through the table of sys.h ---- */
+
+/* How many bytes were taken (> 0), or -errno: -EAGAIN, -EINTR (only after several tries), -ENOMEM
+ * (also for ENOBUFS), or that of a broken connection. Raises no SIGPIPE. */
+ssize_t tl_socket_send(int fd, const struct tl_bytes *slices, unsigned n);
+/* The slice as iovec, which has no const; the kernel only reads. */
+struct iovec tl_socket_iovec(struct tl_bytes slice);
+/* The socket's own error as -errno, or 0: both sides have ended. Clears it. */
+int tl_socket_error(int fd);
+/* Let the close() to come send a RST. */
+void tl_socket_reset_on_close(int fd);
+/* Whether that error of accept(2) is of the one connection that was to be accepted, not of the
+ * listener. */
+bool tl_socket_accept_passes(int error);
+/* Make c->fd and start to connect. 0: over, its result is in c->error; 1: it goes on in the
+ * background, EPOLLOUT tells; -errno: no socket was made. */
+int tl_socket_connect(struct tl_connect *c, const struct sockaddr *address, socklen_t address_n);
+/* Tell on_connect what c->fd and c->error say; c may be freed by it. */
+void tl_socket_connect_over(struct tl_connect *c);
+
+/* ---- loop.c ---- */
 
 /* Nothing of the closed stream is in flight any more: on_closed is told at the end of the turn.
  * s->ready must be on no list. */

@@ -14,7 +14,6 @@
 #define RECV_BYTES      (64 * 1024)
 #define READS_A_TURN    4  /* receives for one stream before the others get their turn */
 #define ACCEPTS_A_TURN  64 /* the same for an acceptor */
-#define SEND_TRIES      4  /* interrupted sends before the others get their turn */
 #define FREE_SENDS_KEPT 256
 
 enum stream_flag {
@@ -93,34 +92,6 @@ static void send_op_free(struct epoll_engine *e, struct send_op *op)
     e->free_sends_n++;
 }
 
-static ssize_t send_slices(int fd, const struct tl_bytes *slices, unsigned n)
-{
-    if (n == 1)
-        return tl_sys.send(fd, slices[0].p, slices[0].n, MSG_NOSIGNAL);
-    struct iovec parts[TL_SEND_SLICES_MAX];
-    for (unsigned i = 0; i < n; i++) {
-        uint8_t *base;
-        memcpy(&base, &slices[i].p, sizeof(base)); /* iovec has no const; sendmsg only reads */
-        parts[i] = (struct iovec){.iov_base = base, .iov_len = slices[i].n};
-    }
-    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = n};
-    return tl_sys.sendmsg(fd, &msg, MSG_NOSIGNAL);
-}
-
-/* How many bytes were taken (> 0), or -errno; -EINTR only after several tries. */
-static ssize_t try_send(int fd, const struct tl_bytes *slices, unsigned n)
-{
-    for (int tries = 1;; tries++) {
-        ssize_t taken = send_slices(fd, slices, n);
-        if (taken > 0)
-            return taken;
-        int error = taken == 0 ? EAGAIN : errno; /* no slice is empty, so 0 means "not now" */
-        if (error == EINTR && tries < SEND_TRIES)
-            continue;
-        return error == ENOBUFS ? -ENOMEM : error == EWOULDBLOCK ? -EAGAIN : -error;
-    }
-}
-
 static void make_ready(struct epoll_engine *e, struct tl_stream *s)
 {
     if (tl_list_empty(&s->ready))
@@ -130,7 +101,7 @@ static void make_ready(struct epoll_engine *e, struct tl_stream *s)
 static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
 {
     struct epoll_engine *e = engine_of(s->loop);
-    ssize_t taken = try_send(s->fd, slices, n);
+    ssize_t taken = tl_socket_send(s->fd, slices, n);
     if (taken != -EAGAIN && taken != -EINTR)
         return taken;
     struct send_op *op = send_op_new(e);
@@ -147,7 +118,7 @@ static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, u
 static void resume_send(struct epoll_engine *e, struct tl_stream *s)
 {
     struct send_op *op = s->pending;
-    ssize_t taken = try_send(s->fd, op->slices, op->n);
+    ssize_t taken = tl_socket_send(s->fd, op->slices, op->n);
     if (taken == -EAGAIN)
         return;
     if (taken == -EINTR) {
@@ -166,16 +137,6 @@ static void tell_end(struct tl_stream *s, ssize_t n)
     s->flags |= TOLD;
     s->flags &= (uint16_t)~READABLE;
     s->handler->on_recv(s, NULL, n);
-}
-
-/* The socket's own error, or 0: both sides have ended. */
-static ssize_t socket_error(int fd)
-{
-    int error = 0;
-    socklen_t n = sizeof(error);
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
-        return -errno;
-    return -error;
 }
 
 static void receive_once(struct epoll_engine *e, struct tl_stream *s)
@@ -209,7 +170,7 @@ static void receive(struct epoll_engine *e, struct tl_stream *s)
         receive_once(e, s);
     }
     if (!tl_stream_is_closed(s) && (s->flags & (WANTED | BROKEN | TOLD)) == BROKEN)
-        tell_end(s, socket_error(s->fd)); /* paused, but nobody is there any more */
+        tell_end(s, tl_socket_error(s->fd)); /* paused, but nobody is there any more */
 }
 
 static void stream_work(struct epoll_engine *e, struct tl_stream *s)
@@ -260,9 +221,8 @@ static void stream_shutdown(struct tl_stream *s)
 
 static void stream_close(struct tl_stream *s, bool reset)
 {
-    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     if (reset)
-        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+        tl_socket_reset_on_close(s->fd);
     close(s->fd);
     s->fd = -1;
     send_op_free(engine_of(s->loop), s->pending);
@@ -304,28 +264,6 @@ static void acceptor_close(struct tl_acceptor *a)
     a->fd = -1;
 }
 
-/* Errors of the one connection that was to be accepted, not of the listener: accept(2). */
-static bool only_this_one(int error)
-{
-    switch (error) {
-    case EINTR:
-    case ECONNABORTED:
-    case EPERM:
-    case EPROTO:
-    case ENOPROTOOPT:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENONET:
-    case EOPNOTSUPP:
-    case ETIMEDOUT:
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* Whether there may be more to accept. */
 static bool accept_once(struct tl_acceptor *a)
 {
@@ -341,7 +279,7 @@ static bool accept_once(struct tl_acceptor *a)
     int error = errno;
     if (error == EAGAIN || error == EWOULDBLOCK)
         return false;
-    if (only_this_one(error))
+    if (tl_socket_accept_passes(error))
         return true;
     /* Out of descriptors or memory, or a listener that is none: trying again at once would spin. */
     acceptor_pause(a);
@@ -366,19 +304,13 @@ static void on_acceptor_event(struct epoll_engine *e, struct tl_acceptor *a)
 static int connect_start(struct tl_connect *c, const struct sockaddr *address, socklen_t address_n)
 {
     struct epoll_engine *e = engine_of(c->loop);
-    c->fd = tl_sys.socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->fd < 0)
-        return -errno;
-    if (tl_sys.connect(c->fd, address, address_n) == 0) {
+    int status = tl_socket_connect(c, address, address_n);
+    if (status < 0)
+        return status;
+    if (status == 0) {
         tl_list_append(&e->connects, &c->ready);
         return 0;
     }
-    c->error = -errno;
-    if (c->error != -EINPROGRESS && c->error != -EINTR) {
-        tl_list_append(&e->connects, &c->ready);
-        return 0;
-    }
-    c->error = 0; /* goes on in the background, also when it was interrupted: connect(2) */
     int error = watch(e, EPOLL_CTL_ADD, c->fd, EPOLLOUT, c, CONNECT);
     if (error != 0) {
         close(c->fd);
@@ -395,23 +327,11 @@ static void connect_cancel(struct tl_connect *c)
     c->fd = -1;
 }
 
-static void connect_over(struct tl_connect *c)
-{
-    int result = c->fd;
-    if (c->error != 0) {
-        close(c->fd);
-        result = c->error;
-    }
-    c->fd = -1;
-    c->loop = NULL;
-    c->on_connect(c, result); /* may free it */
-}
-
 static void on_connect_event(struct epoll_engine *e, struct tl_connect *c)
 {
-    c->error = (int)socket_error(c->fd);
+    c->error = (int)tl_socket_error(c->fd);
     watch(e, EPOLL_CTL_DEL, c->fd, 0, c, CONNECT); /* the fd goes on as somebody's stream */
-    connect_over(c);
+    tl_socket_connect_over(c);
 }
 
 /* ---- the turn ---- */
@@ -461,7 +381,7 @@ static void io(struct tl_loop *loop)
         on_event(e, &event);
     }
     while ((node = tl_list_pop(&connects)) != NULL)
-        connect_over(TL_CONTAINER(node, struct tl_connect, ready));
+        tl_socket_connect_over(TL_CONTAINER(node, struct tl_connect, ready));
     while ((node = tl_list_pop(&ready)) != NULL)
         stream_work(e, TL_CONTAINER(node, struct tl_stream, ready));
 }

@@ -17,9 +17,21 @@ static void assert_own_thread(const struct tl_loop *loop)
     assert(!loop->running || pthread_equal(loop->owner, pthread_self()));
 }
 
+static int engine_init(struct tl_loop *loop, enum tl_engine engine)
+{
+    if (engine != TL_ENGINE_EPOLL) {
+        loop->ops = &tl_engine_uring;
+        int error = loop->ops->init(loop);
+        if (error == 0 || engine == TL_ENGINE_URING)
+            return error;
+        loop->refused = error;
+    }
+    loop->ops = &tl_engine_epoll;
+    return loop->ops->init(loop);
+}
+
 struct tl_loop *tl_loop_new(enum tl_engine engine, int *ret_error)
 {
-    assert(engine == TL_ENGINE_AUTO || engine == TL_ENGINE_EPOLL);
     struct tl_loop *loop = tl_zalloc(sizeof(*loop));
     if (loop == NULL) {
         *ret_error = -ENOMEM;
@@ -28,13 +40,12 @@ struct tl_loop *tl_loop_new(enum tl_engine engine, int *ret_error)
     int error = tl_mailbox_init(&loop->mailbox);
     if (error != 0)
         goto free_loop;
-    loop->ops = &tl_engine_epoll;
     loop->now_ms = tl_clock_ms();
     tl_timers_init(&loop->timers, loop->now_ms);
     tl_list_init(&loop->tasks);
     tl_list_init(&loop->closed);
     atomic_init(&loop->stop, false);
-    error = loop->ops->init(loop);
+    error = engine_init(loop, engine);
     if (error == 0)
         return loop;
     tl_mailbox_deinit(&loop->mailbox);
@@ -146,6 +157,32 @@ const char *tl_loop_engine_name(const struct tl_loop *loop)
     return loop->ops->name;
 }
 
+int tl_loop_uring_refused(const struct tl_loop *loop)
+{
+    return loop->refused;
+}
+
+const char *tl_engine_refusal(int error)
+{
+    switch (-error) {
+    case ENOSYS:
+        return "the kernel, or the container's seccomp profile, has no io_uring";
+    case EPERM:
+    case EACCES:
+        return "not permitted (sysctl kernel.io_uring_disabled, seccomp, or a security module)";
+    case ENOMEM:
+        return "no memory for its rings (ulimit -l, or the container's limit)";
+    case EMFILE:
+    case ENFILE:
+        return "out of file descriptors (ulimit -n)";
+    case EINVAL:
+    case EOPNOTSUPP:
+        return "the kernel is too old for what is used of it (needs Linux 6.0)";
+    default:
+        return strerror(-error);
+    }
+}
+
 struct tl_mailbox *tl_loop_mailbox(struct tl_loop *loop)
 {
     return &loop->mailbox;
@@ -193,7 +230,7 @@ int tl_stream_open(struct tl_loop *loop, struct tl_stream *s, int fd,
     tl_list_init(&s->ready);
     s->pending = NULL;
     s->fd = fd;
-    s->flags = 0;
+    s->flags = s->slot = 0;
     int error = loop->ops->stream_open(s);
     if (error == 0)
         loop->streams_n++;
@@ -217,6 +254,22 @@ ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsig
     if (tl_stream_is_closed(s))
         return -EPIPE;
     return s->loop->ops->stream_send(s, slices, n);
+}
+
+void tl_loop_batch_begin(struct tl_loop *loop)
+{
+    assert_own_thread(loop);
+    assert(!loop->batching);
+    loop->batching = true;
+}
+
+void tl_loop_batch_end(struct tl_loop *loop)
+{
+    assert_own_thread(loop);
+    assert(loop->batching);
+    loop->batching = false;
+    if (loop->ops->batch_end != NULL)
+        loop->ops->batch_end(loop);
 }
 
 void tl_stream_shutdown(struct tl_stream *s)
@@ -258,6 +311,7 @@ int tl_acceptor_open(struct tl_loop *loop, struct tl_acceptor *a, int fd)
     tl_list_init(&a->ready);
     a->fd = fd;
     a->flags = 0;
+    a->op = NULL;
     int error = loop->ops->acceptor_open(a);
     if (error != 0)
         a->fd = -1;
@@ -295,7 +349,7 @@ int tl_connect_start(struct tl_loop *loop, struct tl_connect *c, const struct so
     tl_list_init(&c->ready);
     c->fd = -1;
     c->error = 0;
-    c->flags = 0;
+    c->op = NULL;
     int error = loop->ops->connect_start(c, address, address_n);
     if (error != 0)
         c->loop = NULL;

@@ -6,7 +6,8 @@
  * Lifetime rules
  *  1. All functions but tl_mailbox_post() and tl_loop_stop() are called on the loop's own thread
  *     (asserted) or before it runs.
- *  2. Callbacks run from tl_loop_run() only, never from inside the call that caused them.
+ *  2. Callbacks run from tl_loop_run() only, never from inside the call that caused them; those of
+ *     a batch of sends from inside tl_loop_batch_end().
  *  3. A stream's memory belongs to its owner and must live until on_closed, which is its last
  *     callback and comes exactly once after tl_stream_close() or tl_stream_reset(), never from
  * inside that call.
@@ -27,7 +28,7 @@
 struct tl_loop;
 struct tl_stream;
 
-enum tl_engine { TL_ENGINE_AUTO, TL_ENGINE_EPOLL };
+enum tl_engine { TL_ENGINE_AUTO, TL_ENGINE_URING, TL_ENGINE_EPOLL };
 
 #define TL_SEND_SLICES_MAX 16
 /* tl_stream_send(): taken in the background, on_sent will tell. */
@@ -48,8 +49,8 @@ struct tl_stream {
     const struct tl_stream_handler *handler;
     struct tl_list ready; /* engine: on the list of streams with work left for the next turn */
     void *pending;        /* engine: the send in flight, or NULL */
-    int fd;               /* -1 when closed */
-    uint16_t flags;       /* engine's own */
+    int fd;               /* negative when closed */
+    uint16_t flags, slot; /* engine's own */
 };
 
 /* Start using a connected non-blocking socket; takes fd over on success. Receiving is off until
@@ -70,6 +71,16 @@ void tl_stream_recv(struct tl_stream *s, bool on);
  * allowed).
  */
 TL_MUST_USE ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n);
+
+/*
+ * Between the two, sends of the loop's streams may be queued, to be made together by
+ * tl_loop_batch_end(): thousands of them by a few system calls. They return TL_SEND_PENDING;
+ * on_sent of all that did not find their socket full is told before tl_loop_batch_end() returns,
+ * and a batch is no reason for anybody to fall behind. Sends in those callbacks are made at once.
+ * Not nested.
+ */
+void tl_loop_batch_begin(struct tl_loop *loop);
+void tl_loop_batch_end(struct tl_loop *loop);
 
 /* No more sending (FIN). A pending send is not allowed (asserted). Errors are ignored: on_recv
  * tells. */
@@ -94,6 +105,7 @@ struct tl_acceptor {
      * tl_acceptor_resume(). */
     void (*on_refused)(struct tl_acceptor *a, int error);
     struct tl_list ready;
+    void *op; /* engine's own */
     int fd;
     uint16_t flags;
 };
@@ -113,7 +125,7 @@ struct tl_connect {
     struct tl_list ready;
     int fd;
     int error;
-    uint16_t flags;
+    void *op; /* engine's own */
 };
 
 /* Connect a new non-blocking socket. 0 (on_connect follows, never from inside) or -errno. */
@@ -146,8 +158,13 @@ void tl_loop_stop(struct tl_loop *loop);
 
 /* The loop's time: monotonic milliseconds, read once a turn. */
 uint64_t tl_loop_now_ms(const struct tl_loop *loop);
-/* "epoll" */
+/* "io_uring", "epoll" */
 const char *tl_loop_engine_name(const struct tl_loop *loop);
+/* AUTO: why io_uring was not taken, as -errno; 0 when it was, or nobody asked. */
+int tl_loop_uring_refused(const struct tl_loop *loop);
+/* That error of tl_loop_uring_refused(), or of tl_loop_new(TL_ENGINE_URING), in words for an
+ * operator. */
+const char *tl_engine_refusal(int error);
 struct tl_mailbox *tl_loop_mailbox(struct tl_loop *loop);
 struct tl_timers *tl_loop_timers(struct tl_loop *loop);
 

@@ -1,5 +1,7 @@
 #include "loop/sys.h"
 
+#include <liburing.h>
+
 /* accept4() and connect() take a transparent union in glibc, so their own type does not fit. */
 static int sys_accept4(int fd, struct sockaddr *peer, socklen_t *peer_n, int flags)
 {
@@ -15,7 +17,9 @@ static int sys_connect(int fd, const struct sockaddr *address, socklen_t address
     {                                                                                              \
         .accept4 = sys_accept4, .socket = socket, .connect = sys_connect, .recv = recv,            \
         .send = send, .sendmsg = sendmsg, .epoll_create1 = epoll_create1, .epoll_ctl = epoll_ctl,  \
-        .epoll_wait = epoll_wait, .recv_bytes_max = SIZE_MAX                                       \
+        .epoll_wait = epoll_wait, .recv_bytes_max = SIZE_MAX,                                      \
+        .uring_init = io_uring_queue_init_params, .uring_send_bytes_max = SIZE_MAX,                \
+        .uring_entries = 1024, .uring_buffers_n = 64, .uring_direct_sends = 4                     \
     }
 
 struct tl_sys tl_sys = KERNEL;

@@ -12,6 +12,21 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+struct io_uring;
+struct io_uring_params;
+
+/* What io_uring is asked for, for tl_sys.uring_fault(). */
+enum tl_uring_op {
+    TL_URING_ENTER, /* the call itself: submit and wait */
+    TL_URING_RECV,
+    TL_URING_SEND,
+    TL_URING_WATCH, /* the poll for hang-ups while a stream is paused */
+    TL_URING_ACCEPT,
+    TL_URING_CONNECT,
+    TL_URING_WAKE, /* the poll of the mailbox */
+    TL_URING_CANCEL,
+};
+
 struct tl_sys {
     int (*accept4)(int fd, struct sockaddr *peer, socklen_t *peer_n, int flags);
     int (*socket)(int family, int type, int protocol);
@@ -25,6 +40,16 @@ struct tl_sys {
     /* Bytes asked for by a receive, at most the engine's buffer. (A short read means that the
      * socket is drained, so a test for small reads must ask for little, not answer with little.) */
     size_t recv_bytes_max;
+
+    /* io_uring makes its calls in the kernel, so these bend it where it is asked and told. */
+    int (*uring_init)(unsigned entries, struct io_uring *ring, struct io_uring_params *params);
+    /* 0, or -errno: what the operation ends with instead of being made. NULL: never. */
+    int (*uring_fault)(enum tl_uring_op op);
+    size_t uring_send_bytes_max; /* of one queued send: a longer one is short */
+    unsigned uring_entries;      /* room for submissions; completions have four times that */
+    unsigned uring_buffers_n;    /* provided for receiving; a power of two */
+    unsigned uring_direct_sends; /* of a batch, that are made at once before others are queued */
+    bool uring_queue_always;     /* queue sends outside of batches too */
 };
 
 /* Tests change it while no loop runs on another thread. */

@@ -21,7 +21,7 @@ def test_the_banner_tells_what_runs(gateway):
     g = gateway("--workers", 2)
     banner = g.output().decode()
     assert f"http://127.0.0.1:{g.port}" in banner
-    for word in ("memory", "epoll", "worker", "descriptor", "curl"):
+    for word in ("memory", "engine", "worker", "descriptor", "curl"):
         assert word in banner.lower(), banner
     assert len(banner.splitlines()) <= 15
 

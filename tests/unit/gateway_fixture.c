@@ -115,15 +115,18 @@ static int listen_at(struct gw *gw)
     return r;
 }
 
+const struct test_engine *gw_engine = test_engines;
+
 int gw_try_open(struct gw *gw)
 {
     const char *error = "";
     size_t at = 0;
     gw->gateway = NULL;
+    tl_sys.uring_queue_always = gw_engine->queued;
     int r = tl_routes_init(&gw->routes, NULL, 0, &error, &at);
     if (r < 0)
         return r;
-    r = tl_gateway_new(&gw->gateway, &gw->config, &gw->routes, 1, TL_ENGINE_AUTO);
+    r = tl_gateway_new(&gw->gateway, &gw->config, &gw->routes, 1, gw_engine->engine);
     if (r == 0) {
         gw->loop = tl_gateway_loop(gw->gateway);
         struct tl_broker *broker = tl_memory_new(gw->loop);

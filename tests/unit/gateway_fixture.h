@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "engines.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/logger.h"
@@ -63,6 +65,7 @@ struct gw {
 /* Small limits, long deadlines: nothing happens by time but the linger. */
 void gw_config(struct tl_config *config);
 /* Make one of gw->config. 0, or what failed: then there is none. */
+extern const struct test_engine *gw_engine; /* of the gateways to come */
 int gw_try_open(struct gw *gw);
 void gw_open(struct gw *gw);
 /* The clients go first, then the gateway drains and is freed. */

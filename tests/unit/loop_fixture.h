@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "engines.h"
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "loop/loop.h"
@@ -169,11 +171,18 @@ static inline void reset_fd(int fd)
     close(fd);
 }
 
+/* The kernel's own calls, bent only as the engine under test asks. */
+static inline void restore_sys(void)
+{
+    tl_sys_restore();
+    tl_sys.uring_queue_always = test_engine->queued;
+}
+
 static inline int loop_setup(void **state)
 {
     int error = 0;
-    tl_sys_restore();
-    *state = tl_loop_new(TL_ENGINE_AUTO, &error);
+    restore_sys();
+    *state = tl_loop_new(test_engine->engine, &error);
     return error;
 }
 
@@ -185,5 +194,19 @@ static inline int loop_teardown(void **state)
 }
 
 #define LOOP_TEST(name) cmocka_unit_test_setup_teardown(name, loop_setup, loop_teardown)
+
+/* Send, and turn until it is taken; returns how many bytes were, or -errno. */
+static inline ssize_t end_send(struct tl_loop *loop, struct end *e, const struct tl_bytes *slices,
+                               unsigned n)
+{
+    unsigned sents = e->sents;
+    e->inside = true;
+    ssize_t taken = tl_stream_send(&e->s, slices, n);
+    e->inside = false;
+    if (taken != TL_SEND_PENDING)
+        return taken;
+    TURN_UNTIL(loop, e->sents > sents);
+    return e->sent;
+}
 
 #endif

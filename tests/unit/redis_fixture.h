@@ -329,8 +329,9 @@ static void setting_start(struct setting *t, struct tl_redis_options options)
     int error;
     memset(t, 0, sizeof *t);
     tl_sys_restore();
+    tl_sys.uring_queue_always = test_engine->queued;
     server_init(&t->server);
-    t->loop = tl_loop_new(TL_ENGINE_AUTO, &error);
+    t->loop = tl_loop_new(test_engine->engine, &error);
     assert_non_null(t->loop);
     options.host = "127.0.0.1";
     options.port = ntohs(t->server.address.sin_port);

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "engines.h"
+
 #include "net/address.h"
 #include "net/conn.h"
 #include "net/listener.h"
@@ -265,10 +267,11 @@ static void conn_passes_everything_to_its_stream(void **state)
     int error, fds[2];
     char got[8];
     struct tl_conn conn;
-    struct tl_loop *loop = tl_loop_new(TL_ENGINE_AUTO, &error);
+    struct tl_loop *loop = tl_loop_new(test_engine->engine, &error);
     assert_non_null(loop);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     assert_int_equal(tl_conn_open(loop, &conn, fds[0], &conn_handler), 0);
+    conn_bytes = conn_closes = 0;
     tl_conn_recv(&conn, true);
     tl_conn_tune(&conn, 5000); /* no TCP: ignored */
     assert_int_equal(send(fds[1], "ping", 4, 0), 4);
@@ -292,7 +295,7 @@ static void conn_on_tcp_takes_the_user_timeout(void **state)
     const char *hint = NULL;
     int error, fd = tl_listener_open(&a, false, &hint);
     int client = dial("127.0.0.1", tl_listener_port(fd));
-    struct tl_loop *loop = tl_loop_new(TL_ENGINE_AUTO, &error);
+    struct tl_loop *loop = tl_loop_new(test_engine->engine, &error);
     struct tl_conn conn;
     assert_non_null(loop);
     int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK);
@@ -305,7 +308,7 @@ static void conn_on_tcp_takes_the_user_timeout(void **state)
     close(fd);
 }
 
-int main(void)
+static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_parsed_and_printed),
@@ -319,5 +322,10 @@ int main(void)
         cmocka_unit_test(conn_passes_everything_to_its_stream),
         cmocka_unit_test(conn_on_tcp_takes_the_user_timeout),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

@@ -63,6 +63,7 @@ static void a_numeric_address_is_connected(void **state)
 
 static void a_name_is_resolved_and_its_addresses_are_tried_in_turn(void **state)
 {
+    skip_if_other_threads_stand_still();
     struct tl_loop *loop = *state;
     struct sockaddr_in address = {0}; /* on 127.0.0.1 only, while localhost may be ::1 first */
     struct dial d = {0};
@@ -99,6 +100,7 @@ static void a_unix_socket_is_connected(void **state)
 
 static void failures_are_told_later_and_in_words(void **state)
 {
+    skip_if_other_threads_stand_still();
     struct tl_loop *loop = *state;
     struct sockaddr_in address = {0};
     struct dial d = {0};
@@ -149,6 +151,7 @@ static void an_address_that_does_not_answer_times_out(void **state)
 
 static void a_cancelled_dial_never_calls_back(void **state)
 {
+    skip_if_other_threads_stand_still();
     struct tl_loop *loop = *state;
     struct sockaddr_in address = {0};
     int listener = tcp_listen(&address);
@@ -184,7 +187,7 @@ static void a_refused_allocation_is_told(void **state)
     assert_int_equal(d.fd, -ENOMEM);
 }
 
-int main(void)
+static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
         LOOP_TEST(a_numeric_address_is_connected),
@@ -195,5 +198,10 @@ int main(void)
         LOOP_TEST(a_cancelled_dial_never_calls_back),
         LOOP_TEST(a_refused_allocation_is_told),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

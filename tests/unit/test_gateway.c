@@ -167,8 +167,9 @@ static void stopped_without_memory_all_is_freed(void **state)
     assert_int_equal(tl_metric_get(TL_M_RETIRED_BYTES), 0);
 }
 
-int main(void)
+static int run(const char *name)
 {
+    gw_engine = test_engine;
     tl_logger_level(TL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everybody_gets_everything),
@@ -178,5 +179,10 @@ int main(void)
         cmocka_unit_test(stopped_in_the_midst_of_traffic_all_is_told_and_freed),
         cmocka_unit_test(stopped_without_memory_all_is_freed),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

@@ -291,8 +291,9 @@ static void a_gap_that_finds_no_memory_is_told_before_what_follows(void **state)
     assert_true(skip > 5);
 }
 
-int main(void)
+static int run(const char *name)
 {
+    gw_engine = test_engine;
     tl_logger_level(TL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_websocket_may_go_at_every_byte),
@@ -305,5 +306,10 @@ int main(void)
         cmocka_unit_test(an_answer_is_whole_or_not_there),
         cmocka_unit_test(a_gap_that_finds_no_memory_is_told_before_what_follows),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

@@ -6,6 +6,8 @@
 
 #include "base/alloc.h"
 
+#include <liburing.h>
+
 /* ---- an echo server that is paced by its peer ---- */
 
 struct echo {
@@ -165,7 +167,7 @@ static void world_open(struct world *w, struct tl_loop *loop)
 
 static void world_close(struct world *w)
 {
-    tl_sys_restore();
+    restore_sys();
     tl_acceptor_close(&w->acceptor);
     TURN_UNTIL(w->loop, echoes_open == 0);
 }
@@ -237,6 +239,19 @@ static int bad_socket(int family, int type, int protocol)
     return fails() ? -1 : socket(family, type, protocol);
 }
 
+static enum tl_uring_op fail_op;
+
+static int bad_op(enum tl_uring_op op)
+{
+    return op == fail_op && fails() ? -fail_errno : 0;
+}
+
+static void fail_ops(enum tl_uring_op op)
+{
+    fail_op = op;
+    tl_sys.uring_fault = bad_op;
+}
+
 /* One to three bytes a call. */
 static ssize_t small_send(int fd, const void *bytes, size_t n, int flags)
 {
@@ -257,8 +272,10 @@ static void echo_works_with_single_byte_reads_and_tiny_writes(void **state)
     tl_sys.recv_bytes_max = 1;
     tl_sys.send = small_send;
     tl_sys.sendmsg = small_sendmsg;
+    tl_sys.uring_send_bytes_max = 2;
     echo_all(&w, 3000);
     tl_sys.recv_bytes_max = 7;
+    tl_sys.uring_send_bytes_max = 5;
     echo_all(&w, 30000);
     world_close(&w);
 }
@@ -278,8 +295,9 @@ static void interrupted_and_refused_calls_lose_no_byte(void **state)
             tl_sys.recv = passing[i].receive ? bad_recv : recv;
             tl_sys.send = passing[i].receive ? send : bad_send;
             tl_sys.sendmsg = passing[i].receive ? sendmsg : bad_sendmsg;
+            fail_ops(passing[i].receive ? TL_URING_RECV : TL_URING_SEND);
             echo_all(&w, 40000);
-            tl_sys_restore();
+            restore_sys();
         }
     }
     world_close(&w);
@@ -288,13 +306,18 @@ static void interrupted_and_refused_calls_lose_no_byte(void **state)
 /* One connection with the fault in place, whatever comes of it; then a whole one without. */
 static void run_fault(struct world *w)
 {
+    if (on_uring()) { /* asks for accepting once, so make it ask again */
+        tl_acceptor_pause(&w->acceptor);
+        tl_loop_turn(w->loop, 0);
+        tl_acceptor_resume(&w->acceptor);
+    }
     struct client c = {.fd = tcp_dial(&w->address)};
     for (int turn = 0; turn < 30 && !c.over && c.got < 9000; turn++) {
         client_step(&c, 9000);
         tl_loop_turn(w->loop, 0);
     }
     close(c.fd);
-    tl_sys_restore();
+    restore_sys();
     tl_acceptor_resume(&w->acceptor);
     echo_all(w, 9000);
 }
@@ -304,19 +327,27 @@ static void set_fault(unsigned call)
     switch (call) {
     case 0:
         tl_sys.accept4 = bad_accept4;
+        fail_ops(TL_URING_ACCEPT);
         break;
     case 1:
         tl_sys.recv = bad_recv;
+        fail_ops(TL_URING_RECV);
         break;
     case 2:
         tl_sys.send = bad_send;
         tl_sys.sendmsg = bad_sendmsg;
+        fail_ops(TL_URING_SEND);
         break;
     case 3:
         tl_sys.epoll_ctl = bad_epoll_ctl;
+        fail_ops(TL_URING_CANCEL);
+        break;
+    case 4:
+        tl_sys.epoll_wait = bad_epoll_wait;
+        fail_ops(TL_URING_ENTER);
         break;
     default:
-        tl_sys.epoll_wait = bad_epoll_wait;
+        fail_ops(TL_URING_WATCH);
         break;
     }
 }
@@ -325,7 +356,7 @@ static void set_fault(unsigned call)
  * it. */
 static bool possible(unsigned call, int error)
 {
-    return call != 1 || error != EAGAIN;
+    return call != 1 || error != EAGAIN || on_uring();
 }
 
 static void any_error_of_any_call_harms_one_connection_at_most(void **state)
@@ -334,7 +365,7 @@ static void any_error_of_any_call_harms_one_connection_at_most(void **state)
                           ECONNRESET, EPIPE,  ETIMEDOUT, EIO,    EPERM,  ECONNABORTED, EINVAL};
     struct world w;
     world_open(&w, *state);
-    for (unsigned call = 0; call <= 4; call++)
+    for (unsigned call = 0; call <= 5; call++)
         for (size_t e = 0; e < sizeof(errors) / sizeof(*errors); e++)
             for (uint64_t at = 0; at < 3 && possible(call, errors[e]); at++)
                 for (uint64_t n = 1; n <= 1000; n *= 1000) {
@@ -370,22 +401,111 @@ static void loop_that_cannot_be_made_says_why_and_leaves_nothing(void **state)
 {
     (void)state;
     int error = 0;
+    enum tl_engine engine = test_engine->engine;
     for (int64_t i = 0; i < 2; i++) {
         tl_alloc_fail(i, 1);
-        assert_null(tl_loop_new(TL_ENGINE_EPOLL, &error));
+        assert_null(tl_loop_new(engine, &error));
         tl_alloc_fail(0, 0);
         assert_int_equal(error, -ENOMEM);
     }
+    if (on_uring())
+        return;
     calls = 0, fail_at = 0, fail_n = 1, fail_errno = EMFILE;
     tl_sys.epoll_create1 = bad_epoll_create1;
-    assert_null(tl_loop_new(TL_ENGINE_EPOLL, &error));
+    assert_null(tl_loop_new(engine, &error));
     assert_int_equal(error, -EMFILE);
     calls = 0, fail_errno = ENOMEM;
     tl_sys.epoll_ctl = bad_epoll_ctl;
     tl_sys.epoll_create1 = epoll_create1;
-    assert_null(tl_loop_new(TL_ENGINE_EPOLL, &error));
+    assert_null(tl_loop_new(engine, &error));
     assert_int_equal(error, -ENOMEM);
     tl_loop_free(NULL);
+}
+
+static int init_error;
+static unsigned refused_flags;
+
+static int refusing_init(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
+{
+    if (init_error != 0)
+        return init_error;
+    return (params->flags & refused_flags) != 0 ? -EINVAL
+                                                : io_uring_queue_init_params(entries, ring, params);
+}
+
+static void refused_io_uring_is_an_error_or_makes_auto_take_epoll(void **state)
+{
+    (void)state;
+    const int errors[] = {-EPERM, -ENOSYS, -ENOMEM, -EINVAL, -EMFILE, -EIO};
+    tl_sys.uring_init = refusing_init;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+        int error = 0;
+        init_error = errors[i];
+        assert_null(tl_loop_new(TL_ENGINE_URING, &error));
+        assert_int_equal(error, errors[i]);
+        assert_true(strlen(tl_engine_refusal(error)) > 0);
+        struct tl_loop *loop = tl_loop_new(TL_ENGINE_AUTO, &error);
+        assert_non_null(loop);
+        assert_string_equal(tl_loop_engine_name(loop), "epoll");
+        assert_int_equal(tl_loop_uring_refused(loop), errors[i]);
+        tl_loop_free(loop);
+    }
+    init_error = 0;
+}
+
+static void kernel_without_deferred_work_serves_too(void **state)
+{
+    (void)state;
+    if (!on_uring())
+        return;
+    int error = 0;
+    struct world w;
+    tl_sys.uring_init = refusing_init;
+    refused_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    struct tl_loop *loop = tl_loop_new(TL_ENGINE_URING, &error);
+    assert_non_null(loop);
+    world_open(&w, loop);
+    echo_all(&w, sizeof(pattern));
+    world_close(&w);
+    tl_loop_free(loop);
+}
+
+/* ---- rings that are too small ---- */
+
+#define CROWD 40
+
+static void crowd_is_served_by_tiny_rings_and_few_buffers(void **state)
+{
+    (void)state;
+    if (!on_uring())
+        return;
+    int error = 0;
+    struct world w;
+    struct client clients[CROWD];
+    tl_sys.uring_entries = 2;
+    tl_sys.uring_buffers_n = 2;
+    struct tl_loop *loop = tl_loop_new(TL_ENGINE_URING, &error);
+    assert_non_null(loop);
+    world_open(&w, loop);
+    for (int i = 0; i < CROWD; i++)
+        clients[i] = (struct client){.fd = tcp_dial(&w.address)};
+    size_t got;
+    const size_t total = 20000;
+    uint64_t end_ms = tl_clock_ms() + DEADLINE_MS;
+    do {
+        assert_true(tl_clock_ms() < end_ms);
+        got = 0;
+        for (int i = 0; i < CROWD; i++) {
+            client_step(&clients[i], total);
+            assert_false(clients[i].over);
+            got += clients[i].got;
+        }
+        tl_loop_turn(loop, 0);
+    } while (got < CROWD * total);
+    for (int i = 0; i < CROWD; i++)
+        close(clients[i].fd);
+    world_close(&w);
+    tl_loop_free(loop);
 }
 
 static void never_connected(struct tl_connect *c, int fd)
@@ -401,24 +521,31 @@ static void refused_watch_leaves_the_descriptor_with_the_caller(void **state)
     struct tl_connect c = {.on_connect = never_connected};
     struct sockaddr_in address;
     int fd = tcp_listen(&address);
+    int refusal = on_uring() ? -ENOMEM : -ENOSPC;
     calls = 0, fail_at = 0, fail_n = 3, fail_errno = ENOSPC;
     tl_sys.epoll_ctl = bad_epoll_ctl;
-    assert_int_equal(tl_stream_open(*state, &s, fd, &echo_handler), -ENOSPC);
-    assert_int_equal(tl_acceptor_open(*state, &a, fd), -ENOSPC);
+    tl_alloc_fail(0, on_uring() ? -1 : 0);
+    if (on_uring())
+        s.fd = -1; /* asks the kernel for nothing yet */
+    else
+        assert_int_equal(tl_stream_open(*state, &s, fd, &echo_handler), -ENOSPC);
+    assert_int_equal(tl_acceptor_open(*state, &a, fd), refusal);
     assert_int_equal(tl_connect_start(*state, &c, (struct sockaddr *)&address, sizeof(address)),
-                     -ENOSPC);
+                     refusal);
+    tl_alloc_fail(0, 0);
     calls = 0, fail_errno = EMFILE;
     tl_sys.socket = bad_socket;
     assert_int_equal(tl_connect_start(*state, &c, (struct sockaddr *)&address, sizeof(address)),
                      -EMFILE);
     tl_connect_cancel(&c);
-    tl_stream_close(&s);
+    if (!on_uring())
+        tl_stream_close(&s);
     tl_acceptor_close(&a);
     tl_loop_turn(*state, 0);
     assert_int_equal(close(fd), 0);
 }
 
-int main(void)
+static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
         LOOP_TEST(echo_works_with_single_byte_reads_and_tiny_writes),
@@ -426,7 +553,15 @@ int main(void)
         LOOP_TEST(any_error_of_any_call_harms_one_connection_at_most),
         LOOP_TEST(any_failing_allocation_harms_one_connection_at_most),
         LOOP_TEST(loop_that_cannot_be_made_says_why_and_leaves_nothing),
+        LOOP_TEST(refused_io_uring_is_an_error_or_makes_auto_take_epoll),
+        LOOP_TEST(kernel_without_deferred_work_serves_too),
+        LOOP_TEST(crowd_is_served_by_tiny_rings_and_few_buffers),
         LOOP_TEST(refused_watch_leaves_the_descriptor_with_the_caller),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

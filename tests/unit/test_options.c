@@ -208,7 +208,8 @@ static void errors_say_what_is_wrong_and_what_to_do(void **state)
     assert_refused("--linger", "--linger: needs a value: --linger D");
     assert_refused("--lingr|1s", "--lingr: no such option; did you mean --linger?");
     assert_refused("-l", "-l: no such option; see --help");
-    assert_refused("--engine|kqueue", "--engine: 'kqueue' is unknown; write one of auto|epoll");
+    assert_refused("--engine|kqueue",
+                   "--engine: 'kqueue' is unknown; write one of auto|io_uring|epoll");
     assert_refused("--open=maybe", "--open: 'maybe' is neither yes nor no");
     assert_refused("now", "'now': serve takes options only; see tramline serve --help");
     assert_refused("--listen|8080", "--listen: '8080': no address to listen on; write "

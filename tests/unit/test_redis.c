@@ -560,7 +560,7 @@ static void without_memory_there_is_no_broker(void **state)
     struct server s;
     int error;
     server_init(&s);
-    struct tl_loop *loop = tl_loop_new(TL_ENGINE_AUTO, &error);
+    struct tl_loop *loop = tl_loop_new(test_engine->engine, &error);
     for (int64_t i = 0; i < 4; i++) {
         tl_alloc_fail(i, 1);
         assert_null(
@@ -572,7 +572,7 @@ static void without_memory_there_is_no_broker(void **state)
     server_deinit(&s);
 }
 
-int main(void)
+static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_subscription_is_confirmed_and_messages_come),
@@ -599,5 +599,10 @@ int main(void)
         cmocka_unit_test(any_failed_allocation_is_outlived),
         cmocka_unit_test(without_memory_there_is_no_broker),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

@@ -1,20 +1,7 @@
 /* Do streams keep the contract of loop.h: sends, pauses, ends, and closing at any moment? */
-#include "loop_fixture.h"
+#include "stream_fixture.h"
 
 #include "base/alloc.h"
-
-static uint8_t big[1 << 20];
-
-static void fill_big(void)
-{
-    for (size_t i = 0; i < sizeof(big); i++)
-        big[i] = (uint8_t)(i * 131 + (i >> 8) * 7);
-}
-
-static void put(int fd, const void *bytes, size_t n)
-{
-    assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), n);
-}
 
 /* ---- receiving ---- */
 
@@ -126,24 +113,69 @@ static int counting_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
     return epoll_ctl(epoll_fd, op, fd, event);
 }
 
+static unsigned ops[TL_URING_CANCEL + 1];
+
+static int counting_op(enum tl_uring_op op)
+{
+    ops[op]++;
+    return 0;
+}
+
 static void message_costs_one_receive_and_a_stream_one_watch(void **state)
 {
     struct end e;
     recv_calls = ctl_calls = 0;
+    memset(ops, 0, sizeof(ops));
+    tl_sys.uring_fault = counting_op;
     tl_sys.recv = counting_recv;
     tl_sys.epoll_ctl = counting_ctl;
     int fd = end_tcp(*state, &e);
     for (unsigned i = 1; i <= 10; i++) {
         put(fd, "message", 7);
         TURN_UNTIL(*state, e.recvs == i);
-        assert_int_equal(tl_stream_send(&e.s, &TL_LIT("answer"), 1), 6);
+        assert_int_equal(end_send(*state, &e, &TL_LIT("answer"), 1), 6);
         for (int turn = 0; turn < 3; turn++)
             tl_loop_turn(*state, 0);
     }
-    assert_int_equal(recv_calls, 10);
+    assert_int_equal(recv_calls, on_uring() ? 0 : 10);
     end_finish(*state, &e);
-    assert_int_equal(ctl_calls, 1);
+    assert_int_equal(ctl_calls, on_uring() ? 0 : 1);
+    assert_int_equal(ops[TL_URING_RECV], on_uring() ? 1 : 0); /* and that for the ten */
+    assert_int_equal(ops[TL_URING_WATCH], 0);
     close(fd);
+}
+
+static void bytes_for_those_who_do_not_want_them_take_no_buffers_from_the_others(void **state)
+{
+    (void)state;
+    int error = 0;
+    struct end deaf[20], e;
+    int fds[20];
+    tl_sys.uring_buffers_n = 2;
+    struct tl_loop *loop = tl_loop_new(test_engine->engine, &error);
+    assert_non_null(loop);
+    for (int i = 0; i < 20; i++) {
+        fds[i] = end_pair(loop, &deaf[i]);
+        tl_stream_recv(&deaf[i].s, false);
+        put(fds[i], "unwanted", 8);
+    }
+    int fd = end_pair(loop, &e);
+    put(fd, "wanted", 6);
+    TURN_UNTIL(loop, e.got.n == 6);
+    for (int i = 0; i < 20; i++) {
+        put(fds[i], ", then", 6);
+        tl_loop_turn(loop, 0);
+        assert_int_equal(deaf[i].recvs, 0);
+        tl_stream_recv(&deaf[i].s, true);
+        TURN_UNTIL(loop, deaf[i].got.n == 14);
+        assert_memory_equal(deaf[i].got.p, "unwanted, then", 14);
+        end_close(&deaf[i]);
+        TURN_UNTIL(loop, deaf[i].closes == 1);
+        close(fds[i]);
+    }
+    end_finish(loop, &e);
+    close(fd);
+    tl_loop_free(loop);
 }
 
 /* ---- ends ---- */
@@ -159,7 +191,7 @@ static void end_of_the_peer_is_told_once_after_its_last_bytes(void **state)
     assert_int_equal(e.got.n, 4);
     assert_int_equal(e.ends, 1);
     assert_int_equal(e.end, 0);
-    assert_int_equal(tl_stream_send(&e.s, &TL_LIT("still"), 1), 5); /* half-closed only */
+    assert_int_equal(end_send(*state, &e, &TL_LIT("still"), 1), 5); /* half-closed only */
     close(fd);
     for (int i = 0; i < 3; i++)
         tl_loop_turn(*state, 0);
@@ -227,7 +259,7 @@ static void shutdown_ends_the_stream_for_the_peer(void **state)
 {
     struct end e;
     int fd = end_pair(*state, &e);
-    assert_int_equal(tl_stream_send(&e.s, &TL_LIT("bye"), 1), 3);
+    assert_int_equal(end_send(*state, &e, &TL_LIT("bye"), 1), 3);
     tl_stream_shutdown(&e.s);
     char got[8];
     assert_int_equal(recv(fd, got, sizeof(got), 0), 3);
@@ -256,8 +288,8 @@ static void sending_to_a_peer_that_left_is_an_error_and_no_signal(void **state)
     int fd = end_pair(*state, &e);
     close(fd);
     const struct tl_bytes two[2] = {TL_LIT("a"), TL_LIT("b")};
-    assert_int_equal(tl_stream_send(&e.s, two, 1), -EPIPE);
-    assert_int_equal(tl_stream_send(&e.s, two, 2), -EPIPE);
+    assert_int_equal(end_send(*state, &e, two, 1), -EPIPE);
+    assert_int_equal(end_send(*state, &e, two, 2), -EPIPE);
     end_finish(*state, &e);
     assert_int_equal(tl_stream_send(&e.s, two, 1), -EPIPE);
 }
@@ -273,7 +305,7 @@ static void slices_are_sent_in_order(void **state)
         slices[i] = tl_bytes(&"0123456789abcdef"[i], 1);
     char got[32];
     for (unsigned n = 1; n <= TL_SEND_SLICES_MAX; n++) {
-        assert_int_equal(tl_stream_send(&e.s, slices, n), n);
+        assert_int_equal(end_send(*state, &e, slices, n), n);
         assert_int_equal(recv(fd, got, sizeof(got), 0), n);
         assert_memory_equal(got, "0123456789abcdef", n);
     }
@@ -281,30 +313,31 @@ static void slices_are_sent_in_order(void **state)
     close(fd);
 }
 
-/* Send the bytes of `big` from *at on, in n slices, until a send is pending. */
-static void fill(struct end *e, size_t *at, unsigned n)
+/* Send the bytes of `big` from *at on, in n slices, until a send stays pending: the socket is full.
+ */
+static void fill(struct tl_loop *loop, struct end *e, size_t *at, unsigned n)
 {
     for (;;) {
         struct tl_bytes slices[TL_SEND_SLICES_MAX];
         for (unsigned i = 0; i < n; i++)
             slices[i] = tl_bytes(big + *at + i * 1000, 1000);
+        unsigned sents = e->sents;
         e->inside = true;
         ssize_t taken = tl_stream_send(&e->s, slices, n);
         e->inside = false;
-        if (taken == TL_SEND_PENDING)
+        if (taken == TL_SEND_PENDING && sends_at_once())
             return;
+        if (taken == TL_SEND_PENDING) {
+            for (int i = 0; i < 3 && e->sents == sents; i++)
+                tl_loop_turn(loop, 0);
+            if (e->sents == sents)
+                return;
+            taken = e->sent;
+        }
         assert_true(taken > 0);
         *at += (size_t)taken;
         assert_true(*at < sizeof(big) / 2);
     }
-}
-
-/* Read what is there; it must continue `big` at *at. */
-static void drain(int fd, size_t *at)
-{
-    static uint8_t got[65536];
-    for (ssize_t n; (n = recv(fd, got, sizeof(got), 0)) > 0; *at += (size_t)n)
-        assert_memory_equal(got, big + *at, (size_t)n);
 }
 
 static void small_buffers(int a, int b)
@@ -318,11 +351,12 @@ static void check_pending(struct tl_loop *loop, int fd, struct end *e, unsigned 
 {
     size_t sent = 0, read = 0;
     for (unsigned round = 1; round <= 3; round++) {
-        fill(e, &sent, slices_n);
+        fill(loop, e, &sent, slices_n);
+        unsigned sents = e->sents;
         for (int i = 0; i < 3; i++)
             tl_loop_turn(loop, 0);
-        assert_int_equal(e->sents, round - 1); /* full: nothing is told, nothing spins */
-        for (uint64_t end_ms = tl_clock_ms() + DEADLINE_MS; e->sents < round;) {
+        assert_int_equal(e->sents, sents); /* full: nothing is told, nothing spins */
+        for (uint64_t end_ms = tl_clock_ms() + DEADLINE_MS; e->sents == sents;) {
             assert_true(tl_clock_ms() < end_ms);
             drain(fd, &read);
             tl_loop_turn(loop, 10);
@@ -360,12 +394,13 @@ static void closing_cancels_a_pending_send_without_on_sent(void **state)
     struct end e;
     int fd = end_pair(*state, &e);
     size_t at = 0;
-    fill(&e, &at, 2);
+    fill(*state, &e, &at, 2);
     end_finish(*state, &e);
+    unsigned sents = e.sents;
     drain(fd, &(size_t){0});
     for (int i = 0; i < 3; i++)
         tl_loop_turn(*state, 0);
-    assert_int_equal(e.sents, 0);
+    assert_int_equal(e.sents, sents);
     assert_int_equal(e.closes, 1);
     close(fd);
 }
@@ -377,10 +412,12 @@ static void pending_send_to_a_peer_that_leaves_is_told(void **state)
     size_t at = 0;
     small_buffers(e.s.fd, fd);
     tl_stream_recv(&e.s, false);
-    fill(&e, &at, 1);
+    fill(*state, &e, &at, 1);
     reset_fd(fd);
-    TURN_UNTIL(*state, e.sents == 1 && e.ends == 1);
-    assert_int_equal(e.sent, -ECONNRESET);
+    unsigned sents = e.sents;
+    TURN_UNTIL(*state, e.sents == sents + 1 && e.ends == 1);
+    /* Whoever asks first gets the reset; the receive asks for itself on io_uring. */
+    assert_true(e.sent == -ECONNRESET || (e.sent == -EPIPE && e.end == -ECONNRESET));
     end_finish(*state, &e);
 }
 
@@ -390,18 +427,19 @@ static void send_is_refused_when_no_memory_can_be_had_for_it(void **state)
     int fd = end_pair(*state, &e);
     size_t at = 0, read = 0;
     fill_big();
-    struct tl_bytes rest = tl_bytes(big, 1000);
+    struct tl_bytes two[2] = {tl_bytes(big, 500), tl_bytes(big + 500, 500)};
     tl_alloc_fail(0, -1);
     ssize_t taken;
-    while ((taken = tl_stream_send(&e.s, &rest, 1)) > 0) {
+    while ((taken = tl_stream_send(&e.s, two, 2)) > 0) {
         at += (size_t)taken;
-        rest.p = big + at;
+        two[0].p = big + at;
+        two[1].p = big + at + 500;
     }
     tl_alloc_fail(0, 0);
     assert_int_equal(taken, -ENOMEM);
     drain(fd, &read);
     assert_int_equal(read, at);
-    assert_int_equal(tl_stream_send(&e.s, &rest, 1), 1000); /* trying again later is allowed */
+    assert_int_equal(end_send(*state, &e, two, 2), 1000); /* trying again later is allowed */
     end_finish(*state, &e);
     close(fd);
 }
@@ -416,12 +454,12 @@ static void stream_may_be_closed_when_its_send_completes(void **state)
     struct end e;
     int fd = end_pair(*state, &e);
     size_t at = 0;
-    fill(&e, &at, 1);
+    fill(*state, &e, &at, 1);
     e.on_sent = close_in_sent;
     put(fd, "in the same event", 17);
     drain(fd, &(size_t){0});
     TURN_UNTIL(*state, e.closes == 1);
-    assert_int_equal(e.recvs, 0);
+    assert_true(e.recvs == 0 || on_uring()); /* whose completions have an order of their own */
     close(fd);
 }
 
@@ -440,9 +478,8 @@ static void stream_may_be_closed_in_its_own_callback(void **state)
     e.on_bytes = close_in_bytes;
     tl_sys.recv_bytes_max = 1;
     put(fd, "abc", 3);
-    tl_loop_turn(*state, 0);
+    TURN_UNTIL(*state, e.closes == 1);
     assert_int_equal(e.recvs, 1);
-    assert_int_equal(e.closes, 1);
     tl_loop_turn(*state, 0);
     assert_int_equal(e.closes, 1);
     close(fd);
@@ -494,10 +531,8 @@ static void stream_with_work_left_may_be_closed_by_another(void **state)
     b.other = &a;
     b.on_bytes = close_both;
     put(b_fd, "b", 1);
-    tl_loop_turn(*state, 0);
+    TURN_UNTIL(*state, a.closes + b.closes == 2);
     assert_int_equal(a.recvs, recvs);
-    assert_int_equal(a.closes, 1);
-    assert_int_equal(b.closes, 1);
     close(a_fd);
     close(b_fd);
 }
@@ -520,7 +555,7 @@ static void stream_closed_from_on_closed_is_told_too(void **state)
     close(b_fd);
 }
 
-int main(void)
+static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
         LOOP_TEST(bytes_arrive_in_order),
@@ -542,11 +577,17 @@ int main(void)
         LOOP_TEST(closing_cancels_a_pending_send_without_on_sent),
         LOOP_TEST(pending_send_to_a_peer_that_leaves_is_told),
         LOOP_TEST(send_is_refused_when_no_memory_can_be_had_for_it),
+        LOOP_TEST(bytes_for_those_who_do_not_want_them_take_no_buffers_from_the_others),
         LOOP_TEST(stream_may_be_closed_when_its_send_completes),
         LOOP_TEST(stream_may_be_closed_in_its_own_callback),
         LOOP_TEST(stream_closed_by_an_earlier_event_of_the_batch_hears_nothing),
         LOOP_TEST(stream_with_work_left_may_be_closed_by_another),
         LOOP_TEST(stream_closed_from_on_closed_is_told_too),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
 }

@@ -1,0 +1,205 @@
+/* Are the sends of a batch told at its end, whatever its size, and whatever happens within? */
+#include "stream_fixture.h"
+
+#define BATCH 50
+
+static void batch_open(struct tl_loop *loop, struct end *ends, int *fds)
+{
+    fill_big();
+    for (unsigned i = 0; i < BATCH; i++)
+        fds[i] = end_pair(loop, &ends[i]);
+}
+
+static void batch_finish(struct tl_loop *loop, struct end *ends, const int *fds)
+{
+    for (unsigned i = 0; i < BATCH; i++) {
+        tl_stream_close(&ends[i].s);
+        close(fds[i]);
+    }
+    for (unsigned i = 0; i < BATCH; i++)
+        TURN_UNTIL(loop, ends[i].closes == 1);
+}
+
+/* Each stream sends bytes of its own, in 1 to 3 slices. */
+static void batch_send(struct end *ends)
+{
+    for (unsigned i = 0; i < BATCH; i++) {
+        struct tl_bytes slices[3] = {tl_bytes(big + i, 5), tl_bytes(big + i + 5, 5),
+                                     tl_bytes(big + i + 10, 5)};
+        ssize_t taken = tl_stream_send(&ends[i].s, slices, 1 + i % 3);
+        if (taken > 0)
+            ends[i].sents++, ends[i].sent = taken;
+        else
+            assert_int_equal(taken, TL_SEND_PENDING);
+    }
+}
+
+static void batch_check(struct end *ends, const int *fds)
+{
+    for (unsigned i = 0; i < BATCH; i++) {
+        uint8_t got[32];
+        ssize_t n = 5 * (1 + i % 3);
+        assert_int_equal(ends[i].sents, 1);
+        assert_int_equal(ends[i].sent, n);
+        assert_int_equal(recv(fds[i], got, sizeof(got), 0), n);
+        assert_memory_equal(got, big + i, (size_t)n);
+    }
+}
+
+static void sends_of_a_batch_are_told_when_it_ends(void **state)
+{
+    struct end ends[BATCH];
+    int fds[BATCH];
+    batch_open(*state, ends, fds);
+    tl_loop_batch_begin(*state);
+    batch_send(ends);
+    tl_loop_batch_end(*state);
+    batch_check(ends, fds);
+    batch_finish(*state, ends, fds);
+}
+
+static void batch_may_be_bigger_than_the_rings(void **state)
+{
+    (void)state;
+    int error = 0;
+    struct end ends[BATCH];
+    int fds[BATCH];
+    tl_sys.uring_entries = 4;
+    tl_sys.uring_direct_sends = 0;
+    struct tl_loop *loop = tl_loop_new(test_engine->engine, &error);
+    assert_non_null(loop);
+    batch_open(loop, ends, fds);
+    for (int round = 0; round < 3; round++) {
+        put(fds[0], "mixed in", 8); /* completions of other kinds keep their place */
+        if (round == 1)
+            tl_loop_turn(loop, 0);
+        tl_loop_batch_begin(loop);
+        batch_send(ends);
+        tl_loop_batch_end(loop);
+        batch_check(ends, fds);
+        for (unsigned i = 0; i < BATCH; i++)
+            ends[i].sents = 0;
+    }
+    TURN_UNTIL(loop, ends[0].got.n == 24);
+    batch_finish(loop, ends, fds);
+    tl_loop_free(loop);
+}
+
+static void full_socket_keeps_its_send_beyond_the_batch(void **state)
+{
+    struct end e;
+    int fd = end_pair(*state, &e);
+    size_t at = 0, read = 0;
+    fill_big();
+    ssize_t taken;
+    do {
+        unsigned sents = e.sents;
+        struct tl_bytes rest = tl_bytes(big + at, 1000);
+        tl_loop_batch_begin(*state);
+        taken = tl_stream_send(&e.s, &rest, 1);
+        tl_loop_batch_end(*state);
+        if (taken == TL_SEND_PENDING && e.sents > sents)
+            taken = e.sent;
+        if (taken > 0)
+            at += (size_t)taken;
+        assert_true(at < sizeof(big) / 2);
+    } while (taken > 0);
+    assert_int_equal(taken, TL_SEND_PENDING);
+    unsigned sents = e.sents;
+    for (int i = 0; i < 3; i++)
+        tl_loop_turn(*state, 0);
+    assert_int_equal(e.sents, sents);
+    drain(fd, &read);
+    TURN_UNTIL(*state, e.sents == sents + 1);
+    at += (size_t)e.sent;
+    drain(fd, &read);
+    assert_int_equal(read, at);
+    end_finish(*state, &e);
+    close(fd);
+}
+
+static void send_again(struct end *e)
+{
+    e->on_sent = NULL;
+    ssize_t taken = tl_stream_send(&e->s, &TL_LIT("more"), 1);
+    assert_true(taken == 4 || (taken == TL_SEND_PENDING && !sends_at_once()));
+}
+
+static void close_other_in_sent(struct end *e)
+{
+    if (!tl_stream_is_closed(&e->other->s))
+        end_close(e->other);
+}
+
+static void streams_may_send_and_close_each_other_when_their_batch_ends(void **state)
+{
+    struct end a, b, c;
+    int a_fd = end_pair(*state, &a), b_fd = end_pair(*state, &b), c_fd = end_pair(*state, &c);
+    a.on_sent = send_again;
+    b.on_sent = c.on_sent = close_other_in_sent;
+    b.other = &c;
+    c.other = &b;
+    tl_sys.uring_direct_sends = 0;
+    tl_loop_batch_begin(*state); /* takes note of it for the next */
+    tl_loop_batch_end(*state);
+    tl_loop_batch_begin(*state);
+    bool queued = tl_stream_send(&a.s, &TL_LIT("a"), 1) == TL_SEND_PENDING;
+    assert_int_equal(tl_stream_send(&b.s, &TL_LIT("b"), 1) == TL_SEND_PENDING, queued);
+    assert_int_equal(tl_stream_send(&c.s, &TL_LIT("c"), 1) == TL_SEND_PENDING, queued);
+    tl_loop_batch_end(*state);
+    assert_int_equal(queued, on_uring());
+    assert_int_equal(a.sents, queued);
+    assert_int_equal(b.sents, queued);
+    assert_int_equal(c.sents, 0); /* closed by b before it was told */
+    tl_loop_turn(*state, 0);
+    assert_int_equal(c.closes, queued);
+    char got[8];
+    assert_int_equal(recv(a_fd, got, sizeof(got), 0), queued ? 5 : 1);
+    tl_stream_close(&c.s);
+    end_finish(*state, &a);
+    end_finish(*state, &b);
+    close(a_fd);
+    close(b_fd);
+    close(c_fd);
+}
+
+static void number_of_a_descriptor_is_not_given_away_while_a_send_is_queued(void **state)
+{
+    struct end e;
+    int fd = end_pair(*state, &e), number = e.s.fd, fds[2];
+    tl_sys.uring_direct_sends = 0;
+    tl_loop_batch_begin(*state);
+    tl_loop_batch_end(*state);
+    tl_loop_batch_begin(*state);
+    ssize_t taken = tl_stream_send(&e.s, &TL_LIT("private"), 1);
+    assert_int_equal(taken, on_uring() ? TL_SEND_PENDING : 7);
+    end_close(&e);
+    assert_int_equal(fcntl(number, F_GETFD) >= 0, on_uring());
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    tl_loop_batch_end(*state);
+    TURN_UNTIL(*state, e.closes == 1);
+    char got[8];
+    assert_int_equal(recv(fds[0], got, sizeof(got), 0), -1);
+    assert_int_equal(recv(fds[1], got, sizeof(got), 0), -1);
+    assert_int_equal(e.sents, 0);
+    close(fds[0]);
+    close(fds[1]);
+    close(fd);
+}
+
+static int run(const char *name)
+{
+    const struct CMUnitTest tests[] = {
+        LOOP_TEST(sends_of_a_batch_are_told_when_it_ends),
+        LOOP_TEST(batch_may_be_bigger_than_the_rings),
+        LOOP_TEST(full_socket_keeps_its_send_beyond_the_batch),
+        LOOP_TEST(streams_may_send_and_close_each_other_when_their_batch_ends),
+        LOOP_TEST(number_of_a_descriptor_is_not_given_away_while_a_send_is_queued),
+    };
+    return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return run_on_engines(run);
+}
