@@ -196,6 +196,7 @@ static inline uint64_t model_bytes(const struct model *m)
 static inline uint64_t model_messages(const struct model *m, uint64_t from, uint64_t to)
 {
     uint64_t msgs = 0;
+    assert_true(from <= to && to <= m->n);
     for (uint64_t i = from; i < to; i++)
         msgs += !m->entries[i].control;
     return msgs;

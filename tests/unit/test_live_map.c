@@ -25,6 +25,12 @@ static const struct tl_document *find(const struct tl_live_map *map, const char 
     return NULL;
 }
 
+static void assert_body(const struct tl_live_map *map, const char *path, struct tl_bytes body)
+{
+    const struct tl_document *document = find(map, path);
+    assert_true(document != NULL && tl_bytes_eq(document->body, body));
+}
+
 static void the_page_its_files_and_its_lines_are_documents(void **state)
 {
     struct tl_live_map map = {0};
@@ -34,10 +40,10 @@ static void the_page_its_files_and_its_lines_are_documents(void **state)
     assert_non_null(find(&map, "/"));
     assert_non_null(find(&map, "/web/main.js"));
     assert_null(find(&map, "/web/index.html"));
-    assert_true(tl_bytes_eq(find(&map, "/web/lines")->body, TL_LIT(lines)));
-    assert_true(tl_bytes_eq(find(&map, "/web/about")->body,
-                            TL_LIT("{\"version\":\"" TL_VERSION "\",\"demo\":true,"
-                                   "\"fleet\":\"fleet\",\"attribution\":\"by \\\"us\\\"\"}\n")));
+    assert_body(&map, "/web/lines", TL_LIT(lines));
+    assert_body(&map, "/web/about",
+                TL_LIT("{\"version\":\"" TL_VERSION "\",\"demo\":true,"
+                       "\"fleet\":\"fleet\",\"attribution\":\"by \\\"us\\\"\"}\n"));
     tl_live_map_deinit(&map);
     tl_live_map_deinit(&map);
 }
