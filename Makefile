@@ -1,7 +1,7 @@
 # What anyone must know; everything else is meson and ninja in build/ and the scripts of tools/.
 BUILD = build
 
-.PHONY: all run test quick soak check fuzz clean
+.PHONY: all run test quick soak check fuzz bench bench-quick clean
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -20,5 +20,11 @@ quick test soak fuzz:
 check:
 	tools/check
 
+bench:
+	bench/run
+
+bench-quick:
+	bench/run --quick
+
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-bench

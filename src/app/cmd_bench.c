@@ -42,21 +42,25 @@ static const char *check_word(const char *text)
     {                                                                                              \
         .help = (text)                                                                             \
     }
-#define ROW(type_, field, flag, value_, default_, min_, max_, check_, help_)                       \
+#define ROW_(type_, field, flag, value_, default_, min_, max_, marks_, check_, help_)              \
     {                                                                                              \
         .name = (flag), .value = (value_), .default_text = (default_), .help = (help_),            \
         .min = (min_), .max = (max_), .offset = offsetof(struct tl_bench_options, field),          \
-        .type = (type_), .check = (check_)                                                         \
+        .type = (type_), .marks = (marks_), .check = (check_)                                      \
     }
+#define ROW(type_, field, flag, value_, default_, min_, max_, check_, help_)                       \
+    ROW_(type_, field, flag, value_, default_, min_, max_, 0, check_, help_)
+#define SECRET(field, flag, value_, default_, check_, help_)                                       \
+    ROW_(TL_OPTION_STRING, field, flag, value_, default_, 0, 0, TL_OPTION_SECRET, check_, help_)
 #define COUNT(field, flag, default_, min_, max_, help_)                                            \
     ROW(TL_OPTION_COUNT, field, flag, "N", default_, min_, max_, NULL, help_)
 #define TEXT(field, flag, value_, default_, check_, help_)                                         \
     ROW(TL_OPTION_STRING, field, flag, value_, default_, 0, 0, check_, help_)
 #define LIST(field, flag, value_, check_, help_)                                                   \
     ROW(TL_OPTION_LIST, field, flag, value_, "", 0, 0, check_, help_)
-#define TIME(field, flag, default_, help_)                                                         \
-    ROW(TL_OPTION_DURATION, field, flag, "D", default_, 0, 86400000, NULL, help_)
-#define FLAG(field, flag, help_) ROW(TL_OPTION_BOOL, field, flag, NULL, "no", 0, 0, NULL, help_)
+#define TIME(field, flag, default_, min_, help_)                                                   \
+    ROW(TL_OPTION_DURATION, field, flag, "D", default_, min_, 86400000, NULL, help_)
+#define FLAG(field, flag, help_) ROW(TL_OPTION_BOOL, field, flag, "", "no", 0, 0, NULL, help_)
 
 static const struct tl_option table[] = {
     HEADING("Subscribers"),
@@ -67,7 +71,8 @@ static const struct tl_option table[] = {
     LIST(sends, "send", "TEXT", NULL,
          "a text message to send when connected, {channel} in it; more than one in turn"),
     TEXT(ready, "ready", "TEXT", "", NULL,
-         "a subscriber is subscribed when it gets a message with this; else when connected"),
+         "a subscriber is subscribed when it gets this, in a message or an SSE line (as id:); "
+         "else when connected"),
     TEXT(subprotocol, "subprotocol", "NAME", "", check_word,
          "the WebSocket subprotocol to ask for"),
     LIST(headers, "header", "LINE", check_header, "a header of their requests, 'Name: value'"),
@@ -78,14 +83,14 @@ static const struct tl_option table[] = {
           "receiving processes, where one has too few descriptors"),
     FLAG(spin, "spin", "never sleep: waking a receiver costs the sender"),
     HEADING("Publishing"),
-    TEXT(publish, "publish", "URL", "", NULL,
-         "redis://..., http://host:port/path/{channel}, or none; else /pub/{channel} there"),
-    TEXT(token, "token", "TOKEN", "", check_word, "to publish with: Authorization: Bearer"),
+    SECRET(publish, "publish", "URL", "auto", NULL,
+           "redis://..., http://host:port/path/{channel}, or none; auto is /pub/{channel} there"),
+    SECRET(token, "token", "TOKEN", "", check_word, "to publish with: Authorization: Bearer"),
     ROW(TL_OPTION_SIZE, size, "size", "N", "128B", TL_STAMP_BYTES, 64u << 20, NULL,
         "bytes of a message"),
     COUNT(messages_n, "messages", "0", 0, UINT32_MAX,
           "messages in all; 0: until the duration is over"),
-    TIME(duration_ms, "duration", "0", "how long; 10s where no --messages are given"),
+    TIME(duration_ms, "duration", "0", 0, "how long; 10s where no --messages are given"),
     COUNT(window, "window", "1", 1, 1u << 20,
           "closed loop: messages on their way; the next follows when all have the oldest"),
     COUNT(rate, "rate", "0", 0, 100000000,
@@ -93,10 +98,10 @@ static const struct tl_option table[] = {
     COUNT(burst, "burst", "1", 1, 1u << 20, "messages that go together"),
     HEADING("Measuring"),
     LIST(pids, "pid", "PID", check_pid, "a process to measure: CPU and memory; several"),
-    TIME(warmup_ms, "warmup", "0", "what is published this early is checked, but not measured"),
-    TIME(settle_ms, "settle", "100ms",
+    TIME(warmup_ms, "warmup", "0", 0, "what is published this early is checked, but not measured"),
+    TIME(settle_ms, "settle", "100ms", 0,
          "to wait after connecting, and for stray messages at the end"),
-    TIME(timeout_ms, "timeout", "5s", "give up when nothing came for so long"),
+    TIME(timeout_ms, "timeout", "5s", 1, "give up when nothing came for so long"),
     FLAG(lossy, "lossy", "losing messages or subscribers is no failure"),
     FLAG(json, "json", "report as JSON"),
 };
@@ -190,7 +195,7 @@ static bool read_publish(struct tl_bench_options *o, const char *target)
         o->publish_base = (char *)tl_alloc_copy(tl_bytes_str(o->publish));
         return o->publish_base || fail("out of memory");
     }
-    if (!*o->publish)
+    if (strcmp(o->publish, "auto") == 0)
         snprintf(base, sizeof base, "http://%.280s", target);
     else if (split_url(o->publish, "http://", authority, &path))
         snprintf(base, sizeof base, "http://%.280s", authority);

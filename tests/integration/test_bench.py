@@ -280,6 +280,18 @@ def test_what_is_written_wrong_is_told(arguments, words):
     assert words in done.stderr.decode()
 
 
+def test_its_help_names_every_option_and_how_to_begin():
+    done = subprocess.run([TRAMLINE, "bench", "--help"], capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    for flag in ("subscribers", "channels", "prefix", "all", "send", "ready", "subprotocol", "header",
+                 "parallel", "source", "processes", "spin", "publish", "token", "size", "messages",
+                 "duration", "window", "rate", "burst", "pid", "warmup", "settle", "timeout", "lossy",
+                 "json"):
+        assert f"--{flag}" in text, flag
+    assert "tramline bench --subscribers 5000 ws://" in text
+
+
 def test_an_interrupt_ends_it_with_the_figures_so_far(gateway, channel):
     g = gateway()
     process = subprocess.Popen([TRAMLINE, "bench", "--json", "--subscribers", "5", "--prefix", channel,

@@ -20,7 +20,7 @@ def is_plain():
     return not any(mark in program for mark in (b"__asan_init", b"__tsan_init", b"__ubsan_handle"))
 
 
-@pytest.mark.parametrize("engine", ["epoll"])
+@pytest.mark.parametrize("engine", ["epoll", "io_uring"])
 def test_instructions_per_delivery_do_not_grow_by_a_tenth(engine):
     needs(shutil.which("valgrind"), "valgrind")
     if not is_plain():

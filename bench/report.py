@@ -1,0 +1,209 @@
+"""From raw results to tables and plots: medians of the rounds, with their spread."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import plot
+
+
+@dataclass
+class Spread:
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values):
+        values = list(values)
+        if not values:
+            return Spread(0, 0, 0)
+        return Spread(statistics.median(values), min(values), max(values))
+
+    def text(self, digits=3):
+        def short(value):
+            return f"{value:,.0f}" if value >= 1000 else f"{value:.{digits}g}"
+        return f"{short(self.median)} ({short(self.low)}-{short(self.high)})"
+
+
+def cpu_seconds(result, pids):
+    return sum(p.get("cpu_seconds", 0) for p in result["processes"] if p["pid"] in result[pids])
+
+
+def per(value, n):
+    return value / n if n else 0
+
+
+def is_measured(result):
+    return "failed" not in result and result.get("measured") and result["connect"]["ready"] > 0
+
+
+def is_clean(result):
+    return is_measured(result) and result["ok"]
+
+
+def what_is_wrong(results):
+    """What a row must say beside its figures."""
+    notes = set()
+    for r in results:
+        if "failed" in r:
+            notes.add(f"failed: {r['failed'].splitlines()[0] if r['failed'] else '?'}"[:120])
+            continue
+        m, c = r["messages"], r["connect"]
+        if c["failed"] or c["closed_early"]:
+            notes.add("lost connections")
+        if m["missing"]:
+            notes.add(f"lost {100 * per(m['missing'], m['expected']):.2g} % of the messages")
+        if m["duplicates"]:
+            notes.add("duplicates")
+        if m["out_of_order"]:
+            notes.add("out of order")
+        if r["trouble"]:
+            notes.add(r["trouble"][:100])
+    return "; ".join(sorted(notes))
+
+
+def share_of_threads(results):
+    """How the work divides between the busy threads of the server, for those with several."""
+    shares = []
+    for r in results:
+        used = sorted((t["cpu_seconds"] for p in r["processes"] if p["pid"] in r["server_pids"]
+                       for t in p.get("threads", [])), reverse=True)
+        busy = [u for u in used if u > 0.05 * sum(used)]
+        if len(busy) > 1:
+            shares.append([100 * u / sum(used) for u in busy])
+    if not shares:
+        return ""
+    n = min(len(s) for s in shares)
+    return "threads " + " / ".join(f"{statistics.median(s[i] for s in shares):.0f}" for i in range(n)) + " %"
+
+
+def summary(name, results):
+    good = [r for r in results if is_measured(r)]
+    first = results[0]
+    row = {"server": name, "kind": first["kind"], "rounds": len(results), "measured": len(good),
+           "clean": bool(good) and all(is_clean(r) for r in results), "note": "; ".join(n for n in (what_is_wrong(results), share_of_threads(good)) if n)}
+
+    def spread(figure):
+        return Spread.of(figure(r) for r in good)
+
+    row["cpu_us"] = spread(lambda r: 1e6 * per(cpu_seconds(r, "server_pids"), r["measured"]["deliveries"]))
+    row["redis_us"] = spread(lambda r: 1e6 * per(cpu_seconds(r, "redis_pids"), r["measured"]["deliveries"]))
+    row["message_us"] = spread(lambda r: per(1e6 * cpu_seconds(r, "server_pids"),
+                                             r["measured"]["published_per_second"] * r["measured"]["seconds"]))
+    row["rest_us"] = spread(lambda r: 1e6 * per(
+        (r["measured"]["machine_cores"] - r["measured"]["generator_cores"]) * r["measured"]["seconds"],
+        r["measured"]["deliveries"]))
+    row["per_second"] = spread(lambda r: r["measured"]["deliveries_per_second"])
+    row["published"] = spread(lambda r: r["measured"]["published_per_second"])
+    for q in ("p50", "p99", "max"):
+        row[q] = spread(lambda r: r["latency"][f"{q}_us"] / 1000)
+    row["connect_us"] = spread(lambda r: 1e6 * per(connect_cpu(r), r["connect"]["ready"]))
+    row["connect_s"] = spread(lambda r: r["connect"]["seconds"])
+    row["handshake_p99"] = spread(lambda r: r["connect"]["handshake"]["p99_us"] / 1000)
+    row["rss_each"] = spread(lambda r: rss(r, "rss_per_connection") / 1024)
+    row["rss_all"] = spread(lambda r: rss(r, "rss_connected") / 1048576)
+    return row
+
+
+def connect_cpu(result):
+    return sum(p.get("connect_cpu_seconds", 0) for p in result["processes"]
+               if p["pid"] in result["server_pids"])
+
+
+def rss(result, name):
+    return sum(p.get(name, 0) for p in result["processes"] if p["pid"] in result["server_pids"])
+
+
+def summaries(results, case):
+    names = list(dict.fromkeys(r["server"] for r in results if r["case"] == case))
+    return [summary(n, [r for r in results if r["case"] == case and r["server"] == n]) for n in names]
+
+
+# The figure that a table is about, then what stands beside it.
+TABLES = {
+    "fan-out": ("cpu_us", "CPU us/delivery",
+                [("rest_us", "machine without generator, us/delivery"), ("per_second", "deliveries/s"),
+                 ("p50", "p50 ms"), ("p99", "p99 ms"), ("max", "max ms"),
+                 ("rss_each", "KiB/connection")]),
+    "connects": ("connect_us", "CPU us/connect",
+                 [("connect_s", "seconds"), ("handshake_p99", "handshake p99 ms")]),
+    "memory": ("rss_each", "KiB/connection", [("rss_all", "MiB in all")]),
+    "intake": ("message_us", "CPU us/message", [("published", "messages/s"), ("p99", "p99 ms")]),
+    "latency": ("p99", "p99 ms", [("p50", "p50 ms"), ("max", "max ms"), ("cpu_us", "CPU us/delivery")]),
+}
+
+
+def best(rows, kind, figure):
+    values = [row[figure].median for row in rows
+              if row["kind"] == kind and row["measured"] and (row["clean"] or kind == "floor")]
+    return min((v for v in values if v > 0), default=None)
+
+
+def ratio(row, base, figure):
+    return f"{row[figure].median / base:.2f}" if base and row["measured"] else ""
+
+
+def table(rows, kind):
+    figure, title, beside = TABLES[kind]
+    floor, peer = best(rows, "floor", figure), best(rows, "peer", figure)
+    with_redis = kind == "fan-out" and any(row["redis_us"].median > 0 for row in rows)
+    if with_redis:
+        beside = [*beside[:1], ("redis_us", "of it Redis, us"), *beside[1:]]
+    heads = ["server", title, "x floor", *(["x best peer"] if peer else []), *[t for _, t in beside],
+             "remarks"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in rows:
+        cells = [row["server"]]
+        if row["measured"]:
+            cells += [row[figure].text(), ratio(row, floor, figure)]
+            cells += [ratio(row, peer, figure)] if peer else []
+            cells += [row[name].text() for name, _ in beside]
+        else:
+            cells += [""] * (len(heads) - 2)
+        lines.append("| " + " | ".join([*cells, row["note"]]) + " |")
+    return "\n".join(lines)
+
+
+def in_order(results):
+    return list(dict.fromkeys((r["case"], r["title"], r["table"]) for r in results))
+
+
+def tables(raw):
+    parts = []
+    for case, title, kind in in_order(raw["results"]):
+        parts.append(f"## {title}\n\n{table(summaries(raw['results'], case), kind)}\n")
+    return "\n".join(parts)
+
+
+HEAD = """# Results
+
+Written by `bench/run`; [README.md](README.md) tells the method, and how to do it again. Each figure is the
+median of {rounds} interleaved rounds of {duration}, with the lowest and the highest in brackets. Ratios
+count; absolute times are those of this machine: {cpu}, {cores} cores, {versions}. Tramline {commit}, {date}.
+A server on core 0 (its Redis too), the load generator on core 1. `x floor` is against the better of the two
+floors, `x best peer` against the best peer that lost nothing.
+
+"""
+
+
+def write(raw, out):
+    m = raw["machine"]
+    text = HEAD.format(**{**m, "versions": ", ".join(m["versions"])})
+    plots = Path(out) / "plots"
+    plots.mkdir(exist_ok=True)
+    for case, title, kind in in_order(raw["results"]):
+        rows = summaries(raw["results"], case)
+        figure, unit, _ = TABLES[kind]
+        (plots / f"{case}.svg").write_text(plot.bars(title, unit, rows, figure))
+        text += f"## {title}\n\n![{title}](plots/{case}.svg)\n\n{table(rows, kind)}\n\n"
+    (Path(out) / "RESULTS.md").write_text(text.rstrip() + "\n")
+
+
+def one_line(result):
+    """For who waits."""
+    if not is_measured(result):
+        return f"FAILED {' '.join((result.get('failed') or result.get('trouble') or '?').split())}"
+    row = summary(result["server"], [result])
+    figure, title, _ = TABLES[result["table"]]
+    return f"{row[figure].median:10.3f} {title}, {row['per_second'].median:,.0f}/s  {row['note']}"
