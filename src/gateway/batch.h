@@ -42,6 +42,9 @@ struct tl_batch_item {
     uint64_t gap_msgs;
     bool link_down; /* of a WAITING view: the broker cannot be reached now */
     bool has_update;
+    bool failed;       /* the worker's: the view could not take it */
+    bool more;         /* the worker's: some sessions are still to be pumped */
+    uint64_t from_off; /* the worker's: the head before the update, where most cursors stand */
     struct tl_view_update update;
 };
 

@@ -75,19 +75,26 @@ void tl_subscription_close(struct tl_subscription *sub)
     tl_hub_post(view->worker->hub, view->worker, &view->leave_mail);
 }
 
-int tl_subscription_pin(struct tl_subscription *sub, const struct tl_range *range, uint64_t from)
+struct tl_outvec *tl_outvec_new(const struct tl_view *view, const struct tl_range *range,
+                                uint64_t from)
 {
-    assert(!sub->out);
     struct tl_outvec *out = tl_alloc(sizeof *out);
     if (!out)
-        return -ENOMEM;
+        return NULL;
+    out->refs = 1;
     out->base_off = from;
     out->to = range->to;
     out->slices_n = range->slices_n;
     memcpy(out->slices, range->slices, range->slices_n * sizeof *range->slices);
-    out->segs_n = tl_view_pin(&sub->view->view, from, range->to.off, out->segs);
-    sub->out = out;
-    return 0;
+    out->segs_n = tl_view_pin(view, from, range->to.off, out->segs);
+    return out;
+}
+
+void tl_outvec_free(struct tl_outvec *out)
+{
+    for (unsigned i = 0; i < out->segs_n; i++)
+        tl_segment_unref(out->segs[i]);
+    tl_free(out);
 }
 
 unsigned tl_subscription_rest(const struct tl_subscription *sub, struct tl_bytes slices[16])
@@ -102,13 +109,4 @@ unsigned tl_subscription_rest(const struct tl_subscription *sub, struct tl_bytes
             slices[n++] = tl_bytes_skip(out->slices[i], cut);
     }
     return n;
-}
-
-void tl_outvec_free(struct tl_outvec *out)
-{
-    if (!out)
-        return;
-    for (unsigned i = 0; i < out->segs_n; i++)
-        tl_segment_unref(out->segs[i]);
-    tl_free(out);
 }

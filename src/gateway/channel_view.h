@@ -13,8 +13,10 @@
 
 struct tl_worker;
 
-/* What was not taken at once of a send: it pins its segments and ends at a border. */
+/* A range that is being sent: it pins its segments and ends at a border. All sessions that were
+ * sent it from the same place share it; each one's cursor says how far it is. Of one worker. */
 struct tl_outvec {
+    uint32_t refs;
     uint64_t base_off; /* lane offset where the slices begin */
     struct tl_mark to;
     unsigned slices_n, segs_n;
@@ -28,9 +30,9 @@ struct tl_subscription {
     struct tl_channel_view *view; /* NULL: none */
     uint64_t off;                 /* the cursor: the next byte of the lane to send */
     uint64_t msg;                 /* messages before it; true at borders only */
-    struct tl_outvec *out;        /* NULL while the cursor stands at a border */
-    uint64_t next_ms;             /* a rule with an interval: nothing is sent before */
-    bool live;                    /* acknowledged */
+    struct tl_outvec *out; /* the range in which the cursor is; NULL: it stands at a border */
+    uint64_t next_ms;      /* a rule with an interval: nothing is sent before */
+    bool live;             /* acknowledged */
 };
 
 struct tl_channel_view {
@@ -78,11 +80,18 @@ TL_MUST_USE int tl_subscription_open(struct tl_worker *worker, struct tl_subscri
  * frees it when its send is over. */
 void tl_subscription_close(struct tl_subscription *sub);
 
-/* Keep the rest of a range that was not taken at once. 0 or -ENOMEM. */
-TL_MUST_USE int tl_subscription_pin(struct tl_subscription *sub, const struct tl_range *range,
-                                    uint64_t from);
+/* Pin that range of the view, which begins at `from`. The caller has the one reference; NULL
+ * without memory. */
+struct tl_outvec *tl_outvec_new(const struct tl_view *view, const struct tl_range *range,
+                                uint64_t from);
+void tl_outvec_free(struct tl_outvec *out);
+/* One reference less; NULL is none. */
+static inline void tl_outvec_unref(struct tl_outvec *out)
+{
+    if (out && --out->refs == 0)
+        tl_outvec_free(out);
+}
 /* The slices of the out-vector from the cursor on; returns how many. */
 unsigned tl_subscription_rest(const struct tl_subscription *sub, struct tl_bytes slices[16]);
-void tl_outvec_free(struct tl_outvec *out);
 
 #endif

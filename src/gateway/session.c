@@ -126,13 +126,12 @@ static void lane_taken(struct tl_session *s, size_t n)
     struct tl_subscription *sub = &s->sub;
     sub->off += n;
     s->alive = true;
-    tl_metric_add(TL_M_SENDS, 1);
-    tl_metric_add(TL_M_SENT_BYTES, (int64_t)n);
+    tl_worker_count_send(s->worker, n);
     if (!sub->out || sub->off < sub->out->to.off)
         return;
     assert(sub->off == sub->out->to.off);
     sub->msg = sub->out->to.msg;
-    tl_outvec_free(sub->out);
+    tl_outvec_unref(sub->out);
     sub->out = NULL;
     tl_list_remove(&s->lag_node);
 }
@@ -151,8 +150,7 @@ static bool sent(struct tl_session *s, ssize_t n, bool own)
         s->sending = true;
         s->sending_own = own;
         s->progress_ms = now_of(s);
-        if (!s->batched) /* which is over in a moment */
-            start_timer(s);
+        start_timer(s);
         return false;
     }
     if (n == -ENOMEM) /* the kernel's or the loop's: not now */
@@ -160,6 +158,13 @@ static bool sent(struct tl_session *s, ssize_t n, bool own)
     else
         tl_session_close(s);
     return false;
+}
+
+/* A range that was queued by the fan-out, and not taken whole. */
+static void note_rest(struct tl_session *s)
+{
+    if (s->sub.out && tl_list_empty(&s->lag_node))
+        tl_list_append(&s->worker->lagging, &s->lag_node);
 }
 
 static bool send_rest(struct tl_session *s)
@@ -179,15 +184,64 @@ static bool send_own(struct tl_session *s)
 }
 
 /* Keep what was not taken of the range: its segments may leave the log, its frame must end. */
-static bool keep_rest(struct tl_session *s, const struct tl_range *range, uint64_t from)
+static bool keep_rest(struct tl_session *s)
 {
-    if (tl_subscription_pin(&s->sub, range, from) < 0) {
+    s->sub.out = tl_worker_pin_range(s->worker);
+    if (!s->sub.out) {
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         tl_session_reset(s);
         return false;
     }
     tl_list_append(&s->worker->lagging, &s->lag_node);
     return true;
+}
+
+/* The range went, but not whole. True: some of it went at once, go on. */
+static bool sent_partly(struct tl_session *s, ssize_t n)
+{
+    if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s))
+        return false;
+    return sent(s, n, false);
+}
+
+/* Hot. */
+static inline bool sent_whole(struct tl_session *s, const struct tl_range *range, ssize_t n)
+{
+    if (n != (ssize_t)range->bytes_n)
+        return false;
+    s->sub.off = range->to.off;
+    s->sub.msg = range->to.msg;
+    s->alive = true;
+    tl_worker_count_send(s->worker, (size_t)n);
+    return true;
+}
+
+/* Hot. */
+bool tl_session_send_range(struct tl_session *s, const struct tl_range *range,
+                           struct tl_outvec *out)
+{
+    ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
+    if (n != TL_SEND_PENDING || !out) {
+        if (sent_whole(s, range, n))
+            return true;
+        sent_partly(s, n);
+        return false;
+    }
+    out->refs++;
+    s->sub.out = out;
+    s->sending = true;
+    s->sending_own = false;
+    s->worker->queued_n++;
+    return true;
+}
+
+void tl_session_note_lag(struct tl_session *s)
+{
+    if (!s->sending || s->sending_own || !tl_list_empty(&s->lag_node))
+        return;
+    note_rest(s);
+    s->progress_ms = now_of(s);
+    start_timer(s);
 }
 
 void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
@@ -249,47 +303,13 @@ static bool send_lane(struct tl_session *s)
     }
     if (sub->off == view->head.off)
         return false;
-    uint64_t from = sub->off;
-    const struct tl_range *range = tl_worker_range(s->worker, sub->view, from);
+    const struct tl_range *range = tl_worker_range(s->worker, sub->view, sub->off);
     if (range->bytes_n == 0) {
         sub->off = range->to.off;
         return false;
     }
     ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
-    if (n == (ssize_t)range->bytes_n) {
-        sub->msg = range->to.msg;
-    } else if (n == TL_SEND_PENDING && s->worker->batching) {
-        s->batched = true;
-        tl_list_append(&s->worker->batched, &s->lag_node);
-    } else if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s, range, from)) {
-        return false;
-    }
-    return sent(s, n, false);
-}
-
-/* The view is still as it was when the send was queued, so its range is computed again. */
-static const struct tl_range *leave_batch(struct tl_session *s)
-{
-    s->batched = false;
-    tl_list_remove(&s->lag_node);
-    return tl_worker_range(s->worker, s->sub.view, s->sub.off);
-}
-
-void tl_session_keep_batched(struct tl_session *s)
-{
-    if (s->batched && keep_rest(s, leave_batch(s), s->sub.off))
-        start_timer(s);
-}
-
-/* A send of this batch is over. False: the session was closed. */
-static bool batched_sent(struct tl_session *s, ssize_t n)
-{
-    const struct tl_range *range = leave_batch(s);
-    if (n == (ssize_t)range->bytes_n)
-        s->sub.msg = range->to.msg;
-    else if (n > 0)
-        return keep_rest(s, range, s->sub.off);
-    return true;
+    return sent_whole(s, range, n) || sent_partly(s, n);
 }
 
 void tl_session_pump(struct tl_session *s)
@@ -328,13 +348,34 @@ static struct tl_session *session_of(struct tl_stream *stream)
     return TL_CONTAINER(tl_conn_of(stream), struct tl_session, conn);
 }
 
+/* Hot. A send that the fan-out queued is over: nearly always whole, and there is no more. */
+static bool fan_out_sent(struct tl_session *s, ssize_t n)
+{
+    struct tl_subscription *sub = &s->sub;
+    struct tl_outvec *out = sub->out;
+    if (n <= 0 || sub->off + (size_t)n != out->to.off || !s->reading || s->own ||
+        out->to.off != sub->view->view.head.off)
+        return false;
+    sub->off = out->to.off;
+    sub->msg = out->to.msg;
+    sub->out = NULL;
+    tl_outvec_unref(out);
+    s->alive = true;
+    tl_worker_count_send(s->worker, (size_t)n);
+    return true;
+}
+
 static void on_sent(struct tl_stream *stream, ssize_t n)
 {
     struct tl_session *s = session_of(stream);
     s->sending = false;
-    if (s->batched && !batched_sent(s, n))
-        return;
+    if (s->worker->fanning_out) {
+        s->worker->queued_n--;
+        if (fan_out_sent(s, n))
+            return;
+    }
     if (n == -ENOMEM) {
+        note_rest(s);
         tl_worker_requeue(s->worker, s, MEMORY_RETRY_MS);
         return;
     }
@@ -346,6 +387,9 @@ static void on_sent(struct tl_stream *stream, ssize_t n)
         own_taken(s, (size_t)n);
     else
         lane_taken(s, (size_t)n);
+    if (tl_session_is_idle(s) && s->sub.off == s->sub.view->view.head.off)
+        return;
+    note_rest(s);
     tl_session_pump(s);
 }
 
@@ -535,7 +579,6 @@ static void let_go(struct tl_session *s)
     while ((l = tl_list_pop(&s->publishes)))
         TL_CONTAINER(l, struct tl_publish_request, node)->session = NULL;
     tl_timer_stop(tl_loop_timers(s->worker->loop), &s->timer);
-    s->batched = false;
     tl_list_remove(&s->lag_node);
     tl_list_remove(&s->ready_node);
 }
@@ -559,7 +602,7 @@ void tl_session_reset(struct tl_session *s)
 static void on_closed(struct tl_stream *stream)
 {
     struct tl_session *s = session_of(stream);
-    tl_outvec_free(s->sub.out);
+    tl_outvec_unref(s->sub.out);
     free_own(s);
     tl_buf_deinit(&s->in);
     tl_buf_deinit(&s->message);
@@ -580,9 +623,6 @@ uint64_t tl_session_ending_ms(const struct tl_session *s)
 void tl_session_finish(struct tl_session *s)
 {
     if (s->closed || s->phase == &tl_phase_draining)
-        return;
-    tl_session_keep_batched(s);
-    if (s->closed)
         return;
     tl_subscription_close(&s->sub);
     s->close_received = true; /* nothing more is waited for */

@@ -55,7 +55,6 @@ struct tl_session {
     bool listener_is_loopback : 1;
     bool sending : 1;     /* a send is in flight in the background */
     bool sending_own : 1; /* and it is of own bytes */
-    bool batched : 1;     /* and it was queued by the batch in progress: nothing is pinned yet */
     bool reading : 1;     /* input is wanted */
     bool input_ended : 1; /* the peer sends no more */
     bool alive : 1;       /* something came, or was taken, since the last ping */
@@ -107,8 +106,19 @@ bool tl_session_own_buf(struct tl_session *s, struct tl_buf *buf);
 /* Send what there is to send. */
 void tl_session_pump(struct tl_session *s);
 
-/* The batch is over, and its send is still in flight: pin what it sends. */
-void tl_session_keep_batched(struct tl_session *s);
+/* Has it nothing to send but what its view may hold behind the cursor, and waits for nothing? */
+static inline bool tl_session_is_idle(const struct tl_session *s)
+{
+    return s->reading && !s->sending && !s->closed && s->sub.live && !s->own && !s->sub.out;
+}
+
+/* Send an idle session that range, which tl_worker_range() gave for its cursor; `out` is the same
+ * pinned where the loop queues sends, or NULL. True: it went whole, or is on its way. */
+bool tl_session_send_range(struct tl_session *s, const struct tl_range *range,
+                           struct tl_outvec *out);
+
+/* The batch is over: is its send still in flight? */
+void tl_session_note_lag(struct tl_session *s);
 
 /* Send on, beyond a turn's share, until the cursor reaches off or the socket is full. */
 void tl_session_catch_up(struct tl_session *s, uint64_t off);

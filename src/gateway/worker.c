@@ -209,10 +209,19 @@ static void catch_up(const struct tl_batch_item *item)
     }
 }
 
+/* Before a view changes. */
+static void forget_range(struct tl_worker *worker)
+{
+    worker->range_view = NULL;
+    tl_outvec_unref(worker->range_out);
+    worker->range_out = NULL;
+}
+
 const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl_channel_view *view,
                                        uint64_t from)
 {
     if (worker->range_view != view || worker->range_from != from) {
+        forget_range(worker);
         tl_view_range(&view->view, from, OUT_BYTES, &worker->range);
         worker->range_view = view;
         worker->range_from = from;
@@ -220,16 +229,72 @@ const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl
     return &worker->range;
 }
 
-static void apply_item(struct tl_batch_item *item)
+struct tl_outvec *tl_worker_pin_range(struct tl_worker *worker)
+{
+    if (!worker->range_out)
+        worker->range_out =
+            tl_outvec_new(&worker->range_view->view, &worker->range, worker->range_from);
+    if (worker->range_out)
+        worker->range_out->refs++;
+    return worker->range_out;
+}
+
+/*
+ * Hot. Nearly all sessions of a view have nothing else to send and stand at the same place, so that
+ * they are sent the same range; what the loop queues shares one pin. The others are left for
+ * pump(). Nothing here calls a phase, so no session but one whose own connection is broken ends
+ * while sends are queued.
+ */
+static bool fan_out_range(struct tl_channel_view *view, uint64_t from, const struct tl_range *range,
+                          struct tl_outvec *out)
+{
+    bool more = range->to.off < view->view.head.off;
+    struct tl_list *next;
+    for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = next) {
+        struct tl_session *s = session_of(l);
+        next = l->next;
+        __builtin_prefetch(session_of(next));
+        if (tl_session_is_idle(s) && s->sub.off == from && tl_session_send_range(s, range, out))
+            continue;
+        more = true;
+    }
+    return more;
+}
+
+/* Sets item->more: some are left. `queues`: the loop queues sends. */
+static void fan_out(struct tl_batch_item *item, bool queues)
 {
     struct tl_channel_view *view = item->view;
-    enum tl_attach_state before = view->state;
-    view->worker->range_view = NULL;
-    if (item->has_update && tl_view_apply(&view->view, &item->update) < 0) {
+    uint64_t from = item->from_off;
+    item->more = true;
+    if (view->rule->interval_ms > 0 || from < view->view.tail.off || from == view->view.head.off)
+        return;
+    const struct tl_range *range = tl_worker_range(view->worker, view, from);
+    struct tl_outvec *out = queues ? tl_worker_pin_range(view->worker) : NULL;
+    if (range->bytes_n > 0 && (out || !queues))
+        item->more = fan_out_range(view, from, range, out);
+    tl_outvec_unref(out);
+}
+
+static void apply(struct tl_batch_item *item)
+{
+    struct tl_channel_view *view = item->view;
+    if (!item->has_update)
+        return;
+    forget_range(view->worker);
+    item->from_off = view->view.head.off;
+    item->failed = tl_view_apply(&view->view, &item->update) < 0;
+}
+
+/* All that is not the fan-out. */
+static void tell(struct tl_batch_item *item)
+{
+    struct tl_channel_view *view = item->view;
+    if (item->failed) {
         fail_view(view);
         return;
     }
-    if (before == TL_ATTACH_REFUSED)
+    if (view->state == TL_ATTACH_REFUSED)
         return;
     view->state = item->state;
     view->refusal = item->refusal;
@@ -239,7 +304,7 @@ static void apply_item(struct tl_batch_item *item)
         each_session(view, false, refuse);
         return;
     }
-    if (item->has_update)
+    if (item->more)
         each_session(view, true, pump);
     if (item->gaps_n > 0)
         tell_gap(view, item->gap_msgs);
@@ -268,20 +333,30 @@ static void shed(struct tl_worker *worker)
     }
 }
 
-static void begin_sends(struct tl_worker *worker)
+/* What is still on its way after the batch found its socket full. */
+static void find_lagging(struct tl_channel_view *view)
 {
-    worker->batching = true;
-    tl_loop_batch_begin(worker->loop);
+    for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = l->next)
+        tl_session_note_lag(session_of(l));
 }
 
-/* Most are over then, and have pinned nothing; the others' sockets are full. */
-static void end_sends(struct tl_worker *worker)
+static void fan_out_all(struct tl_batch *batch)
 {
-    worker->batching = false;
+    struct tl_worker *worker = batch->worker;
+    worker->fanning_out = true;
+    worker->queued_n = 0;
+    bool queues = tl_loop_batch_begin(worker->loop);
+    for (size_t i = 0; i < batch->n; i++) {
+        struct tl_batch_item *item = &batch->items[i];
+        if (item->has_update && !item->failed && item->state != TL_ATTACH_REFUSED &&
+            item->view->state != TL_ATTACH_REFUSED)
+            fan_out(item, queues);
+    }
     tl_loop_batch_end(worker->loop);
-    struct tl_list *l;
-    while ((l = tl_list_pop(&worker->batched)))
-        tl_session_keep_batched(TL_CONTAINER(l, struct tl_session, lag_node));
+    for (size_t i = 0; i < batch->n && worker->queued_n > 0; i++)
+        find_lagging(batch->items[i].view);
+    worker->fanning_out = false;
+    tl_worker_count_send(worker, 0);
 }
 
 void tl_worker_on_batch(struct tl_mail *mail)
@@ -290,10 +365,11 @@ void tl_worker_on_batch(struct tl_mail *mail)
     struct tl_worker *worker = batch->worker;
     for (size_t i = 0; i < batch->n; i++)
         catch_up(&batch->items[i]);
-    begin_sends(worker);
     for (size_t i = 0; i < batch->n; i++)
-        apply_item(&batch->items[i]);
-    end_sends(worker);
+        apply(&batch->items[i]);
+    fan_out_all(batch);
+    for (size_t i = 0; i < batch->n; i++)
+        tell(&batch->items[i]);
     shed(worker);
     tl_free(batch);
 }
@@ -317,7 +393,7 @@ void tl_worker_on_left(struct tl_mail *mail)
 {
     struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, leave_mail);
     struct tl_worker *worker = view->worker;
-    worker->range_view = NULL;
+    forget_range(worker);
     tl_view_deinit(&view->view);
     tl_free(view);
     worker->views_n--;
@@ -446,7 +522,6 @@ int tl_worker_init(struct tl_worker *worker, unsigned index, enum tl_engine engi
         .index = index, .config = config, .routes = routes, .limits = limits, .accepting = true};
     tl_list_init(&worker->sessions);
     tl_list_init(&worker->lagging);
-    tl_list_init(&worker->batched);
     tl_list_init(&worker->ready);
     tl_timer_init(&worker->ready_timer, on_ready_timer);
     tl_timer_init(&worker->accept_timer, on_accept_timer);

@@ -6,6 +6,7 @@
 #define TL_GATEWAY_WORKER_H
 
 #include "base/map.h"
+#include "base/metrics.h"
 #include "gateway/batch.h"
 #include "gateway/config.h"
 #include "gateway/route.h"
@@ -38,7 +39,6 @@ struct tl_worker {
     struct tl_map views;     /* struct tl_channel_view by lane and name */
     struct tl_list sessions; /* all of them */
     struct tl_list lagging;  /* those with a send that was not taken at once, oldest first */
-    struct tl_list batched;  /* while `batching`: those with a send that was queued */
     struct tl_list ready;    /* those with more to send than one turn's share */
     struct tl_timer ready_timer;
     struct tl_timer accept_timer; /* looks for descriptors again */
@@ -46,7 +46,7 @@ struct tl_worker {
     struct tl_mail drain_mail;
     struct tl_worker_listener listeners[TL_LISTENERS_MAX];
     unsigned listeners_n;
-    bool batching; /* a batch of the hub is applied, and its sends are queued */
+    bool fanning_out; /* the sends of a batch are made */
     bool accepting;
     bool short_of_fds;
     uint64_t refused_ms;        /* when accepting last failed for want of descriptors; 0: never */
@@ -57,6 +57,11 @@ struct tl_worker {
     const struct tl_channel_view *range_view;
     uint64_t range_from;
     struct tl_range range;
+    struct tl_outvec *range_out; /* the same, pinned; NULL: not yet */
+    /* While fanning out: sends that the loop queued and that are not over, and what is not in the
+     * metrics yet, as an atomic addition for each send is felt. */
+    size_t queued_n;
+    int64_t sends_n, sent_bytes;
     bool draining;
     uint64_t drain_until_ms;
     /* Set once nothing of a draining worker is left. Release; partner: the acquire load of the
@@ -98,6 +103,21 @@ void tl_worker_on_drain(struct tl_mail *mail);
  * stand at the same place, so what was found for one is good for the next. */
 const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl_channel_view *view,
                                        uint64_t from);
+
+/* The range that was asked for last, pinned: a reference for the caller, or NULL without memory. */
+struct tl_outvec *tl_worker_pin_range(struct tl_worker *worker);
+
+/* Count a send of n lane bytes; of 0: only put what is counted into the metrics. */
+static inline void tl_worker_count_send(struct tl_worker *worker, size_t n)
+{
+    worker->sends_n += n > 0;
+    worker->sent_bytes += (int64_t)n;
+    if (worker->fanning_out)
+        return;
+    tl_metric_add(TL_M_SENDS, worker->sends_n);
+    tl_metric_add(TL_M_SENT_BYTES, worker->sent_bytes);
+    worker->sends_n = worker->sent_bytes = 0;
+}
 
 /* For sessions: a session ended (its memory follows), and: give me another turn. */
 void tl_worker_session_gone(struct tl_worker *worker, struct tl_session *session);

@@ -7,7 +7,9 @@
 #define TL_LOOP_ENGINE_H
 
 #include "loop/loop.h"
+#include "loop/sys.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -55,18 +57,27 @@ struct tl_loop {
     struct tl_list closed; /* streams (by `ready`) that wait for on_closed */
     size_t streams_n;      /* opened, on_closed not told yet */
     uint64_t now_ms;
-    pthread_t owner; /* the thread of the run or turn in progress, while `running` */
-    bool batching;   /* between tl_loop_batch_begin() and _end() */
-    int refused;     /* AUTO: -errno of the engine that was tried first, or 0 */
+    bool batching; /* between tl_loop_batch_begin() and _end() */
+    int refused;   /* AUTO: -errno of the engine that was tried first, or 0 */
     bool running;
     atomic_bool stop; /* set by tl_loop_stop(), taken by tl_loop_run() */
 };
 
 /* ---- socket.c: calls that both engines make, through the table of sys.h ---- */
 
+/* The first try, and what all tries came to, given the first one's result and errno. */
+ssize_t tl_socket_send_once(int fd, const struct tl_bytes *slices, unsigned n);
+ssize_t tl_socket_send_on(int fd, const struct tl_bytes *slices, unsigned n, ssize_t taken);
+
 /* How many bytes were taken (> 0), or -errno: -EAGAIN, -EINTR (only after several tries), -ENOMEM
- * (also for ENOBUFS), or that of a broken connection. Raises no SIGPIPE. */
-ssize_t tl_socket_send(int fd, const struct tl_bytes *slices, unsigned n);
+ * (also for ENOBUFS), or that of a broken connection. Raises no SIGPIPE. Inline: the one slice that
+ * is taken at once is what a fan-out consists of. */
+static inline ssize_t tl_socket_send(int fd, const struct tl_bytes *slices, unsigned n)
+{
+    ssize_t taken = n == 1 ? tl_sys.send(fd, slices[0].p, slices[0].n, MSG_NOSIGNAL)
+                           : tl_socket_send_once(fd, slices, n);
+    return taken > 0 ? taken : tl_socket_send_on(fd, slices, n, taken);
+}
 /* The slice as iovec, which has no const; the kernel only reads. */
 struct iovec tl_socket_iovec(struct tl_bytes slice);
 /* The socket's own error as -errno, or 0: both sides have ended. Clears it. */

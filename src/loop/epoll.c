@@ -98,21 +98,27 @@ static void make_ready(struct epoll_engine *e, struct tl_stream *s)
         tl_list_append(&e->ready, &s->ready);
 }
 
-static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
+/* A send that could not be made at once, for `why`, is made when the socket has room. */
+static ssize_t send_later(struct tl_stream *s, const struct tl_bytes *slices, unsigned n, int why)
 {
     struct epoll_engine *e = engine_of(s->loop);
-    ssize_t taken = tl_socket_send(s->fd, slices, n);
-    if (taken != -EAGAIN && taken != -EINTR)
-        return taken;
     struct send_op *op = send_op_new(e);
     if (op == NULL)
         return -ENOMEM;
     op->n = n;
     memcpy(op->slices, slices, n * sizeof(*slices));
     s->pending = op;
-    if (taken == -EINTR)
+    if (why == -EINTR)
         make_ready(e, s); /* no EPOLLOUT will come for it */
     return TL_SEND_PENDING;
+}
+
+static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
+{
+    ssize_t taken = tl_socket_send(s->fd, slices, n);
+    if (taken != -EAGAIN && taken != -EINTR)
+        return taken;
+    return send_later(s, slices, n, (int)taken);
 }
 
 static void resume_send(struct epoll_engine *e, struct tl_stream *s)

@@ -12,9 +12,12 @@
 /* Tasks that defer tasks may do so this often before I/O gets its turn again. */
 #define TASK_ROUNDS_MAX 64
 
-static void assert_own_thread(const struct tl_loop *loop)
+/* The loop whose turn this thread is in. Cheaper to compare than the thread: each send does. */
+static _Thread_local const struct tl_loop *current __attribute__((tls_model("local-exec")));
+
+static inline void assert_own_thread(const struct tl_loop *loop)
 {
-    assert(!loop->running || pthread_equal(loop->owner, pthread_self()));
+    assert(!loop->running || loop == current);
 }
 
 static int engine_init(struct tl_loop *loop, enum tl_engine engine)
@@ -114,27 +117,35 @@ static void turn(struct tl_loop *loop, uint32_t wait_ms)
     run_closed(loop);
 }
 
-static void enter(struct tl_loop *loop)
+static const struct tl_loop *enter(struct tl_loop *loop)
 {
+    const struct tl_loop *outer = current;
     assert(!loop->running);
-    loop->owner = pthread_self();
+    current = loop;
     loop->running = true;
+    return outer;
+}
+
+static void leave(struct tl_loop *loop, const struct tl_loop *outer)
+{
+    loop->running = false;
+    current = outer;
 }
 
 void tl_loop_turn(struct tl_loop *loop, uint32_t wait_ms)
 {
-    enter(loop);
+    const struct tl_loop *outer = enter(loop);
     turn(loop, wait_ms);
-    loop->running = false;
+    leave(loop, outer);
 }
 
 void tl_loop_run(struct tl_loop *loop)
 {
-    enter(loop);
+    const struct tl_loop *outer = enter(loop);
     /* Pairs with the release in tl_loop_stop(): what the stopper wrote before is seen after. */
     while (!atomic_exchange_explicit(&loop->stop, false, memory_order_acquire))
         turn(loop, UINT32_MAX);
-    loop->running = false;
+    leave(loop, outer);
 }
 
 void tl_loop_stop(struct tl_loop *loop)
@@ -246,7 +257,9 @@ void tl_stream_recv(struct tl_stream *s, bool on)
         s->loop->ops->stream_recv(s, on);
 }
 
-ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
+/* Outside of a turn, closed, or wrong. */
+__attribute__((cold, noinline)) static ssize_t
+send_checked(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
 {
     assert_own_thread(s->loop);
     assert(n >= 1 && n <= TL_SEND_SLICES_MAX);
@@ -256,11 +269,21 @@ ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsig
     return s->loop->ops->stream_send(s, slices, n);
 }
 
-void tl_loop_batch_begin(struct tl_loop *loop)
+/* Hot: the checks of send_checked() in one, so that nothing has to be kept for them. */
+ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
+{
+    if (s->loop != current || n - 1 >= TL_SEND_SLICES_MAX || s->pending != NULL ||
+        tl_stream_is_closed(s))
+        return send_checked(s, slices, n);
+    return current->ops->stream_send(s, slices, n);
+}
+
+bool tl_loop_batch_begin(struct tl_loop *loop)
 {
     assert_own_thread(loop);
     assert(!loop->batching);
     loop->batching = true;
+    return loop->ops->batch_end != NULL;
 }
 
 void tl_loop_batch_end(struct tl_loop *loop)

@@ -77,9 +77,9 @@ TL_MUST_USE ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *s
  * tl_loop_batch_end(): thousands of them by a few system calls. They return TL_SEND_PENDING;
  * on_sent of all that did not find their socket full is told before tl_loop_batch_end() returns,
  * and a batch is no reason for anybody to fall behind. Sends in those callbacks are made at once.
- * Not nested.
+ * Not nested. False: this engine queues none.
  */
-void tl_loop_batch_begin(struct tl_loop *loop);
+bool tl_loop_batch_begin(struct tl_loop *loop);
 void tl_loop_batch_end(struct tl_loop *loop);
 
 /* No more sending (FIN). A pending send is not allowed (asserted). Errors are ignored: on_recv

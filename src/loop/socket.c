@@ -14,7 +14,7 @@ struct iovec tl_socket_iovec(struct tl_bytes slice)
     return (struct iovec){.iov_base = base, .iov_len = slice.n};
 }
 
-static ssize_t send_slices(int fd, const struct tl_bytes *slices, unsigned n)
+ssize_t tl_socket_send_once(int fd, const struct tl_bytes *slices, unsigned n)
 {
     if (n == 1)
         return tl_sys.send(fd, slices[0].p, slices[0].n, MSG_NOSIGNAL);
@@ -25,16 +25,15 @@ static ssize_t send_slices(int fd, const struct tl_bytes *slices, unsigned n)
     return tl_sys.sendmsg(fd, &msg, MSG_NOSIGNAL);
 }
 
-ssize_t tl_socket_send(int fd, const struct tl_bytes *slices, unsigned n)
+ssize_t tl_socket_send_on(int fd, const struct tl_bytes *slices, unsigned n, ssize_t taken)
 {
     for (int tries = 1;; tries++) {
-        ssize_t taken = send_slices(fd, slices, n);
         if (taken > 0)
             return taken;
         int error = taken == 0 ? EAGAIN : errno; /* no slice is empty, so 0 means "not now" */
-        if (error == EINTR && tries < SEND_TRIES)
-            continue;
-        return error == ENOBUFS ? -ENOMEM : error == EWOULDBLOCK ? -EAGAIN : -error;
+        if (error != EINTR || tries == SEND_TRIES)
+            return error == ENOBUFS ? -ENOMEM : error == EWOULDBLOCK ? -EAGAIN : -error;
+        taken = tl_socket_send_once(fd, slices, n);
     }
 }
 

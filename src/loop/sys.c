@@ -19,7 +19,7 @@ static int sys_connect(int fd, const struct sockaddr *address, socklen_t address
         .send = send, .sendmsg = sendmsg, .epoll_create1 = epoll_create1, .epoll_ctl = epoll_ctl,  \
         .epoll_wait = epoll_wait, .recv_bytes_max = SIZE_MAX,                                      \
         .uring_init = io_uring_queue_init_params, .uring_send_bytes_max = SIZE_MAX,                \
-        .uring_entries = 1024, .uring_buffers_n = 64, .uring_direct_sends = 4                     \
+        .uring_entries = 1024, .uring_buffers_n = 64, .uring_direct_sends = 4                      \
     }
 
 struct tl_sys tl_sys = KERNEL;

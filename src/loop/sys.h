@@ -46,7 +46,7 @@ struct tl_sys {
     /* 0, or -errno: what the operation ends with instead of being made. NULL: never. */
     int (*uring_fault)(enum tl_uring_op op);
     size_t uring_send_bytes_max; /* of one queued send: a longer one is short */
-    unsigned uring_entries;      /* room for submissions; completions have four times that */
+    unsigned uring_entries;      /* room for submissions; completions have 16 times that */
     unsigned uring_buffers_n;    /* provided for receiving; a power of two */
     unsigned uring_direct_sends; /* of a batch, that are made at once before others are queued */
     bool uring_queue_always;     /* queue sends outside of batches too */

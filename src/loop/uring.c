@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define STASH_KEPT  8192 /* room that stays when it is empty */
+#define CQ_FACTOR   16   /* completions for each submission: a batch to many sessions fits */
 #define TEST_WAIT_S 2    /* for what a kernel that can do it does at once */
 
 /* The submitter alone touches the ring, and completes when it asks for it: from Linux 6.1 on. */
@@ -136,7 +137,7 @@ static struct io_uring_sqe *fail_in_its_place(struct tl_uring *u, uint64_t tag, 
     return &u->unmade;
 }
 
-struct io_uring_sqe *tl_uring_sqe(struct tl_uring *u, enum tl_uring_op op, uint64_t tag)
+struct io_uring_sqe *tl_uring_sqe_slow(struct tl_uring *u, enum tl_uring_op op, uint64_t tag)
 {
     int error = fault(op);
     if (error != 0)
@@ -258,20 +259,22 @@ static void io(struct tl_loop *loop)
         arm_wake(u);
 }
 
-static bool first_is_batched(struct tl_uring *u)
-{
-    const struct io_uring_cq *cq = &u->ring.cq;
-    const struct io_uring_cqe *cqe = &cq->cqes[*cq->khead & cq->ring_mask];
-    return io_uring_cq_ready(&u->ring) > 0 &&
-           (cqe->user_data & TL_URING_KIND_MASK) == TL_URING_ON_BATCHED;
-}
-
-/* As long as nothing else comes between, straight from the ring. */
+/* Hot. As long as nothing else comes between, straight from the ring; callbacks may use the ring,
+ * so it is advanced before each. */
 static void tell_first_batched(struct tl_uring *u)
 {
-    struct tl_uring_completion c;
-    while (u->stash.at == u->stash.n && first_is_batched(u) && take_from_ring(u, &c))
-        dispatch(u, &c);
+    const struct io_uring_cq *cq = &u->ring.cq;
+    unsigned head = *cq->khead;
+    while (u->stash.at == u->stash.n && head != io_uring_smp_load_acquire(cq->ktail)) {
+        const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
+        uint64_t tag = cqe->user_data;
+        int result = cqe->res;
+        if ((tag & TL_URING_KIND_MASK) != TL_URING_ON_BATCHED)
+            return;
+        io_uring_cq_advance(&u->ring, 1);
+        tl_uring_on_batched(u, (struct tl_stream *)(uintptr_t)(tag - TL_URING_ON_BATCHED), result);
+        head = *cq->khead;
+    }
 }
 
 static void tell_stashed_batched(struct tl_uring *u)
@@ -317,11 +320,12 @@ static void batch_end(struct tl_loop *loop)
 
 static int ring_init(struct io_uring *ring, unsigned entries)
 {
-    struct io_uring_params params = {.flags = BASE_FLAGS | BEST_FLAGS, .cq_entries = 4 * entries};
+    struct io_uring_params params = {.flags = BASE_FLAGS | BEST_FLAGS,
+                                     .cq_entries = CQ_FACTOR * entries};
     int error = tl_sys.uring_init(entries, ring, &params);
     if (error == -EINVAL) {
         params = (struct io_uring_params){.flags = BASE_FLAGS | IORING_SETUP_COOP_TASKRUN,
-                                          .cq_entries = 4 * entries};
+                                          .cq_entries = CQ_FACTOR * entries};
         error = tl_sys.uring_init(entries, ring, &params);
     }
     return error;

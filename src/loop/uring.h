@@ -88,7 +88,16 @@ static inline uint64_t tl_uring_tag(const void *target, enum tl_uring_kind kind)
  * A submission to fill in, whose completion will carry the tag, or NULL: the kernel takes no more
  * now, so try in the next turn.
  */
-struct io_uring_sqe *tl_uring_sqe(struct tl_uring *u, enum tl_uring_op op, uint64_t tag);
+struct io_uring_sqe *tl_uring_sqe_slow(struct tl_uring *u, enum tl_uring_op op, uint64_t tag);
+static inline struct io_uring_sqe *tl_uring_sqe(struct tl_uring *u, enum tl_uring_op op,
+                                                uint64_t tag)
+{
+    struct io_uring_sqe *sqe = tl_sys.uring_fault == NULL ? io_uring_get_sqe(&u->ring) : NULL;
+    if (sqe == NULL)
+        return tl_uring_sqe_slow(u, op, tag);
+    sqe->user_data = tag;
+    return sqe;
+}
 /* Cancel what carries the tag. False: try in the next turn. */
 bool tl_uring_cancel(struct tl_uring *u, uint64_t tag);
 /* Hand the kernel what is queued. No callback. */
@@ -99,6 +108,18 @@ void tl_uring_submit(struct tl_uring *u);
 void tl_uring_on_recv(struct tl_uring *u, struct tl_stream *s, int result, uint32_t flags);
 /* Of TL_URING_ON_SEND and TL_URING_ON_BATCHED. */
 void tl_uring_on_send(struct tl_uring *u, struct tl_stream *s, int result);
+/* What s->pending points to when one slice is in flight, which needs no header. */
+extern struct tl_uring_send tl_uring_plain, tl_uring_plain_batched;
+/* The second, in its common case: one slice, and some of it was taken. */
+static inline void tl_uring_on_batched(struct tl_uring *u, struct tl_stream *s, int result)
+{
+    if (s->pending != &tl_uring_plain_batched || result <= 0 || tl_stream_is_closed(s)) {
+        tl_uring_on_send(u, s, result);
+        return;
+    }
+    s->pending = NULL;
+    s->handler->on_sent(s, result);
+}
 void tl_uring_on_watch(struct tl_uring *u, struct tl_stream *s, int result, uint32_t flags);
 /* What is left of a stream's work from the turn before. */
 void tl_uring_stream_work(struct tl_uring *u, struct tl_stream *s);
