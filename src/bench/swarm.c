@@ -257,10 +257,11 @@ struct tl_swarm *tl_swarm_new(const struct tl_swarm_plan *plan, uint64_t first, 
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->clients = tl_zalloc((size_t)(n + 1) * sizeof *s->clients);
     s->buffer = tl_alloc(BUFFER_BYTES);
-    if (s->epoll_fd < 0 || !s->clients || !s->buffer || tl_swarm_key(s, &handler) < 0) {
+    if (s->epoll_fd < 0 || !s->clients || !s->buffer) {
         tl_swarm_free(s);
         return NULL;
     }
+    tl_swarm_key(s, &handler);
     s->clients_n = n;
     for (uint64_t i = 0; i < n; i++) {
         struct tl_swarm_client *c = &s->clients[i];

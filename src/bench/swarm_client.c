@@ -10,13 +10,13 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 
-int tl_swarm_key(struct tl_swarm *s, const struct tl_receiver_handler *handler)
+void tl_swarm_key(struct tl_swarm *s, const struct tl_receiver_handler *handler)
 {
     uint64_t random[2] = {tl_random_u64(), tl_random_u64()};
     tl_base64_encode(tl_bytes(random, sizeof random), (uint8_t *)s->key);
     s->rules.kind = s->plan->kind;
     s->rules.handler = handler;
-    return tl_ws_accept(tl_bytes(s->key, 24), s->rules.accept);
+    tl_ws_accept(tl_bytes(s->key, 24), s->rules.accept);
 }
 
 static void name_of(const struct tl_swarm_client *c, char name[300])

@@ -49,8 +49,8 @@ struct tl_swarm {
 /* Keep the first problem as text. */
 TL_PRINTF(2, 3) void tl_swarm_problem(struct tl_swarm *s, const char *fmt, ...);
 
-/* Choose the swarm's WebSocket key and the rules of its receivers. 0 or -ENOMEM. */
-TL_MUST_USE int tl_swarm_key(struct tl_swarm *s, const struct tl_receiver_handler *handler);
+/* Choose the swarm's WebSocket key and the rules of its receivers. */
+void tl_swarm_key(struct tl_swarm *s, const struct tl_receiver_handler *handler);
 
 /* Begin; the connection is under way or has failed. */
 void tl_swarm_client_connect(struct tl_swarm_client *c);

@@ -172,11 +172,7 @@ static void start_websocket(struct tl_session *s, const struct tl_http1_request 
         tl_exchange_refuse(s, status, reason, "a WebSocket client connects here (RFC 6455)");
         return;
     }
-    if (tl_ws_accept(key, exchange->accept) < 0) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_exchange_refuse(s, 503, "out of memory", "try again");
-        return;
-    }
+    tl_ws_accept(key, exchange->accept);
     await_channel(s);
 }
 

