@@ -170,6 +170,7 @@ static void place(struct tl_hub *hub, struct tl_channel *channel)
         tl_list_remove(&channel->lingering);
         return;
     }
+    channel->gap_due = false; /* who was to be told has left; whoever comes next misses nothing */
     if (!tl_list_empty(&channel->lingering) && channel->lingering_until_ms == life->linger_until_ms)
         return;
     channel->lingering_until_ms = life->linger_until_ms;
