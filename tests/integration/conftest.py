@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402
+import reliability  # noqa: E402
 
 BROKERS = ["memory", "redis"]
 
@@ -23,10 +24,14 @@ def pytest_configure(config):
         raise pytest.UsageError("redis-server is not installed")
     config.addinivalue_line("markers", "soak: big or long; runs in the soak tier only")
     config.addinivalue_line("markers", "race: the two-worker subset that runs under TSan")
+    if config.getoption("--reliability"):
+        config.pluginmanager.register(reliability.Table(config.getoption("--reliability")))
 
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="also run the big and long tests")
+    parser.addoption("--reliability", metavar="FILE",
+                     help="write what the faults cost into the table of this page")
 
 
 def pytest_collection_modifyitems(config, items):

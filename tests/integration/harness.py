@@ -75,13 +75,16 @@ def end_process(process, how=signal.SIGTERM, deadline=None):
 class Redis:
     """A real redis-server of our own on a free port."""
 
-    def __init__(self, directory, *arguments, password=None, unix=None, port=None):
+    def __init__(self, directory, *arguments, password=None, unix=None, port=None,
+                 host="127.0.0.1", within=()):
+        """within: words before the command, for a server in a network of its own at host."""
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.arguments = list(arguments)
         self.password = password
         self.unix = unix
         self.port = port or free_port()
+        self.host, self.within = host, list(within)
         if password:
             self.arguments += ["--requirepass", password]
         if unix:
@@ -92,16 +95,17 @@ class Redis:
     @property
     def url(self):
         user = f":{self.password}@" if self.password else ""
-        return f"redis://{user}127.0.0.1:{self.port}"
+        return f"redis://{user}{self.host}:{self.port}"
 
     def start(self, wait=True):
         log = open(self.directory / "redis.log", "ab")
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            [*self.within, "redis-server", "--port", str(self.port), "--bind", self.host, "--save", "",
              "--appendonly", "no", "--dir", str(self.directory), *self.arguments],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
-        self.client = redis.Redis(port=self.port, password=self.password, socket_timeout=DEADLINE)
+        self.client = redis.Redis(self.host, self.port, password=self.password,
+                                  socket_timeout=DEADLINE)
         if wait:
             wait_for(self.answers, "redis-server answers")
 
