@@ -55,8 +55,9 @@ class Link:
     def run(self):
         reader = self.sock.makefile("rb")
         try:
-            if self.server.greeting:
-                self.send(self.server.greeting)
+            greeting = self.server.greeting
+            if greeting:
+                self.send(greeting)
                 self.close()
                 return
             while True:
@@ -88,7 +89,8 @@ class FakeRedis:
         self.greeting = None   # say this to whoever connects, and close
         self.connects = 0
         self.lock = threading.RLock()
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
 
     @property
     def url(self):
@@ -150,11 +152,17 @@ class FakeRedis:
         channel = channel if isinstance(channel, bytes) else channel.encode()
         payload = payload if isinstance(payload, bytes) else payload.encode()
         n = 0
-        for link in list(self.links):
-            if channel in link.channels:
-                link.send(array(b"message", channel, payload))
-                n += 1
+        with self.lock:  # a SUBSCRIBE that is counted is also done
+            for link in list(self.links):
+                if channel in link.channels:
+                    link.send(array(b"message", channel, payload))
+                    n += 1
         return n
+
+    def subscribed(self, channel):
+        """The link on which the channel is subscribed."""
+        return wait_for(lambda: next((x for x in list(self.links) if channel.encode() in x.channels),
+                                     None), f"{channel} is subscribed")
 
     def hold(self, name):
         """Keep the answers to this command, and whatever follows on its link, until release()."""
@@ -179,5 +187,9 @@ class FakeRedis:
             link.close()
 
     def stop(self):
+        # Closing alone does not end accept(), which may go on with the next fake's listener, under
+        # the same number.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join()
         self.listener.close()
         self.drop_links()
