@@ -16,6 +16,8 @@ from test_checker import toy  # noqa: F401 (a fixture)
 
 def bench(target, *arguments, path="/ws/{channel}", scheme="ws", text=False, limit=None):
     """Returns the exit status and the report."""
+    if "--timeout" not in arguments:
+        arguments += ("--timeout", f"{int(DEADLINE)}s")
     command = [TRAMLINE, "bench", *([] if text else ["--json"]), *[str(a) for a in arguments],
                f"{scheme}://{target}{path}"]
     if limit:
@@ -90,16 +92,16 @@ def test_latency_counts_from_the_schedule_when_the_server_stands_still(gateway, 
     g = gateway()
 
     def stand_still():
-        g.wait_metric("messages_in_total", lambda v: v > 10)
+        g.wait_metric("messages_in_total", lambda v: v > 0)
         os.kill(g.pid, signal.SIGSTOP)
-        threading.Event().wait(0.5)
+        threading.Event().wait(1)
         os.kill(g.pid, signal.SIGCONT)
 
     pause = harness.Background(stand_still)
-    report = assert_clean(bench(g.target, "--subscribers", 5, "--rate", 100, "--messages", 200,
-                                "--prefix", channel, "--timeout", "20s"), 5, 1000)
+    report = assert_clean(bench(g.target, "--subscribers", 5, "--rate", 100, "--messages", 300,
+                                "--prefix", channel), 5, 1500)
     pause.result()
-    # Some 50 of the 200 were due while nobody served, the first of them half a second too early.
+    # Some 100 of the 300 were due while nobody served, the first of them a second too early.
     assert report["latency"]["max_us"] > 300_000
     assert report["latency"]["p90_us"] > 50_000
 
@@ -177,8 +179,7 @@ FAULTS = [("lose", "missing"), ("double", "duplicates"), ("swap", "out_of_order"
 
 @pytest.mark.parametrize("fault, counter", FAULTS)
 def test_each_fault_of_one_message_of_one_client_is_noticed(toy, kind, fault, counter):  # noqa: F811
-    options = ["--prefix", "check", "--subscribers", 20, "--messages", 50, "--window", 4,
-               "--timeout", "2s"]
+    options = ["--prefix", "check", "--subscribers", 20, "--messages", 50, "--window", 4]
     status, report, _ = bench(toy(fault).target, *options, **kind)
     assert status == 1
     assert not report["ok"]
@@ -196,16 +197,16 @@ def test_a_toy_without_faults_is_clean(toy, kind):  # noqa: F811
 
 def test_a_loss_that_nothing_follows_ends_the_run_with_the_figures(toy):  # noqa: F811
     status, report, errors = bench(toy("lose").target, "--prefix", "check", "--subscribers", 4,
-                                   "--messages", 50, "--timeout", "300ms")
+                                   "--messages", 50, "--timeout", "3s")
     assert status == 1 and report["ended_early"]
     assert report["messages"]["missing"] == 1
     assert report["messages"]["delivered"] == 19
-    assert "nothing came for 300 ms" in errors
+    assert "nothing came for 3000 ms" in errors
 
 
 def test_a_closed_loop_that_may_lose_goes_on(toy):  # noqa: F811
     status, report, _ = bench(toy("lose").target, "--prefix", "check", "--subscribers", 4,
-                              "--messages", 50, "--timeout", "300ms", "--lossy")
+                              "--messages", 50, "--timeout", "3s", "--lossy")
     assert status == 0
     assert report["messages"]["delivered"] == 4 * 50 - 1
 
@@ -215,7 +216,7 @@ def test_a_connection_that_ends_early_is_counted_and_the_others_go_on(toy, kind,
     if fault == "garbage" and kind["scheme"] == "http":
         pytest.skip("anything is an event stream")
     status, report, _ = bench(toy(fault).target, "--prefix", "check", "--subscribers", 5, "--messages",
-                              20, "--window", 3, "--timeout", "2s", **kind)
+                              20, "--window", 3, "--timeout", "5s", **kind)
     assert status == 1
     assert report["connect"]["closed_early"] == 1
     assert report["messages"]["clients_complete"] == 4

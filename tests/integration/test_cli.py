@@ -156,9 +156,9 @@ def test_the_recorded_fleet_arrives_through_redis(gateway, shared_redis, check, 
                 "--log-messages", "100000", "--log-bytes", "64MiB")
     process = check(g, "--expect", expect, "--publish", "none", "--ws", 150, "--sse", 150,
                     "--aggregate", "fleet", "--aggregate-ws", 10, "--aggregate-sse", 10,
-                    deadline=120).ready()
+                    deadline=240).ready()
     done = run("replay", harness.DATA, "--channel", "tram_{id}", "--speed", 600, "--to",
-               shared_redis.url, deadline=120)
+               shared_redis.url, deadline=240)
     assert done.returncode == 0, done
     result = process.verify()
     assert result["complete"] == 320

@@ -103,7 +103,7 @@ def test_npm_eventsource_reads_everything(serve, node, channel):
 
 def test_npm_eventsource_survives_a_restart_of_redis(gateway, own_redis, node, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, "--redis-ping", "200ms", "--redis-dead", "600ms")
+    g = gateway("--redis", redis.url, "--redis-dead", "10m")
     client = node("eventsource_client.mjs", f"{g.url}/sse/{channel}", 4, "broker", "gap")
     assert client.line() == "open"
     wait_for(lambda: redis.numsub(channel) == 1, "subscribed")
@@ -146,7 +146,8 @@ def test_python_websockets_reads_everything(serve, channel):
     g = serve()
 
     async def session():
-        async with websockets.connect(f"ws://{g.target}/ws/{channel}", max_size=None) as ws:
+        async with websockets.connect(f"ws://{g.target}/ws/{channel}", max_size=None,
+                                      open_timeout=harness.DEADLINE) as ws:
             for payload in PAYLOADS + BINARY[:2]:
                 await asyncio.to_thread(g.publish, channel, payload)
             for payload in PAYLOADS:
@@ -165,7 +166,8 @@ def test_python_websockets_in_the_questions_numbers(serve, channel):
 
     async def session():
         clients = await asyncio.gather(
-            *[websockets.connect(f"ws://{g.target}/tram-state-ws/5") for _ in range(200)])
+            *[websockets.connect(f"ws://{g.target}/tram-state-ws/5", open_timeout=harness.DEADLINE,
+                                 ping_interval=None) for _ in range(200)])
         for i in range(20):
             await asyncio.to_thread(g.request, "POST", "/tram-state/5", f'{{"n":{i}}}')
         for c in clients:

@@ -86,8 +86,8 @@ def test_the_same_seed_is_the_same_day(gateway, emulate):
             first = [json.loads(ws.payload()) for _ in range(20)]
             trams.send_signal(signal.SIGTERM)
             assert ended(trams)[0] == 0
-        start = first[0]["ts"]
-        return [dict(tram, ts=tram["ts"] - start) for tram in first]
+        # But for the time of the day, which jumps if this machine stands still for seconds.
+        return [{field: tram[field] for field in FIELDS if field != "ts"} for tram in first]
 
     monday = day(7)
     assert day(7) == monday
@@ -95,9 +95,9 @@ def test_the_same_seed_is_the_same_day(gateway, emulate):
 
 
 def test_it_ends_after_its_duration(gateway):
-    done = run("emulate", "--trams", 10, "--rate", 10, "--duration", "300ms", "--to", gateway().url)
+    done = run("emulate", "--trams", 10, "--rate", 10, "--duration", "2s", "--to", gateway().url)
     assert done.returncode == 0, done
-    assert 0 < int(done.stdout.split()[0]) <= 35
+    assert 0 < int(done.stdout.split()[0]) <= 205
 
 
 def test_nobody_there_is_one_line_and_exit_1():

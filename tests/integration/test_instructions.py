@@ -26,7 +26,7 @@ def test_instructions_per_delivery_do_not_grow_by_a_tenth(engine):
     if not is_plain():
         pytest.skip("a build with sanitizers")
     done = subprocess.run([str(SCRIPT), "--tramline", harness.TRAMLINE, "--engine", engine],
-                          capture_output=True, timeout=80 * harness.PATIENCE,
+                          capture_output=True, timeout=4 * harness.DEADLINE,
                           env=dict(os.environ, LC_ALL="C"))
     text = (done.stdout + done.stderr).decode()
     if done.returncode == CANNOT:

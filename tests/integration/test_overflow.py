@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -9,8 +10,10 @@ import harness
 from harness import Sse, WebSocket
 
 SIZE = 4000
+# However long the flood takes, nobody is cut because its socket stands still.
 RULES = ["--channel", "gap_*: history=64 overflow=gap", "--channel",
-         "latest_*: overflow=latest, history=64", "--channel", "slow_*: history=64"]
+         "latest_*: overflow=latest, history=64", "--channel", "slow_*: history=64",
+         "--stall-timeout", "1h"]
 
 
 def flood(g, channel, first, n):
@@ -103,6 +106,7 @@ def test_nobody_gets_more_than_the_rate_and_everybody_the_last(gateway, workers)
     for each in clients[1::2]:
         each.acked()
     n, times = 400, {}
+    started = time.monotonic()
     flood(g, "price_1", 0, n)
     for each in clients:
         got = [int(each.payload()[:6])]
@@ -110,8 +114,8 @@ def test_nobody_gets_more_than_the_rate_and_everybody_the_last(gateway, workers)
             got.append(int(each.payload()[:6]))
         assert got == sorted(set(got)), "never an older after a newer"
         times[each] = len(got)
-    # 400 messages at once take far less than 40 intervals of 100 ms.
-    assert max(times.values()) < 40
+    # One at once, and then one in each 100 ms that it took; on any but the slowest machine few.
+    assert max(times.values()) <= 2 + (time.monotonic() - started) * 10
     assert g.metric("gaps_total") == 0
     # And at once again after a pause.
     g.publish("price_1", b"000400")
@@ -138,6 +142,7 @@ def test_rules_may_close_on_a_gap(gateway, tmp_path):
         redis.start()
         g.wait_ready()
         assert strict.ended().code == 4410
+        redis.wait_subscribed("plain_1")
         redis.publish("plain_1", b"still here")
         assert plain.payload() == b"still here"
     finally:
@@ -179,6 +184,7 @@ def test_a_lost_link_harms_no_channel_whose_latest_counts(gateway, tmp_path, wor
             pass  # the last before the loss is delivered
         redis.start()
         g.wait_ready()
+        redis.wait_subscribed("p_1")
         redis.publish("p_1", b"000003")
         assert ws.payload() == b"000003"
         names = []

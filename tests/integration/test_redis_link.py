@@ -2,14 +2,14 @@
 
 import json
 import signal
-import threading
 
 import pytest
 
 import harness
 from harness import Refused, Sse, WebSocket, wait_for
 
-QUICK = ["--redis-ping", "200ms", "--redis-dead", "600ms"]
+QUICK = ["--redis-ping", "200ms", "--redis-dead", "2s"]
+SURE = ["--redis-dead", "10m"]  # lost is only what the test cuts, however slow Redis answers
 
 
 def down_and_up(sse, losing, returning):
@@ -45,7 +45,7 @@ def test_clients_stay_and_are_told_and_get_what_follows(gateway, own_redis, chan
     def give_back():
         redis.start() if how == "kill" else redis.thaw()
         g.wait_ready()
-        wait_for(lambda: redis.numsub(channel) == 1, "subscribed again")
+        redis.wait_subscribed(channel)
 
     down_and_up(sse, lose, give_back)
     assert redis.publish(channel, "back") >= 1
@@ -61,13 +61,13 @@ def test_clients_stay_and_are_told_and_get_what_follows(gateway, own_redis, chan
 def test_a_killed_subscriber_link_is_a_gap_and_nothing_more(gateway, shared_redis, own_redis,
                                                             channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, *QUICK)
+    g = gateway("--redis", redis.url, *SURE)
     ws, sse = WebSocket(g, f"/ws/{channel}"), Sse(g, f"/sse/{channel}").acked()
     for i in range(5):
         losses = g.metric("broker_losses_total")
         redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         g.wait_metric("broker_losses_total", lambda n, was=losses: n > was)
-        wait_for(lambda: redis.numsub(channel) == 1, "subscribed again")
+        redis.wait_subscribed(channel)
         g.wait_ready()
         assert sse.named("gap").id
         redis.publish(channel, str(i))
@@ -77,11 +77,11 @@ def test_a_killed_subscriber_link_is_a_gap_and_nothing_more(gateway, shared_redi
 
 def test_all_links_killed_again_and_again_under_load(gateway, own_redis, check, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, *QUICK)
+    g = gateway("--redis", redis.url, *SURE)
     what = ["--messages", 4000, "--prefix", channel, "--allow-gaps"]
-    told = check(g, "--sse", 50, "--publish", "none", *what, deadline=30).ready()
+    told = check(g, "--sse", 50, "--publish", "none", *what, deadline=60).ready()
     untold = check(g, "--ws", 50, "--publish", f"redis:{redis.port}", "--rate", 1000, *what,
-                   deadline=30).ready()
+                   deadline=60).ready()
     for _ in range(8):
         wait_for(lambda: redis.subscribers(), "the gateway is subscribed")
         redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -95,7 +95,7 @@ def test_all_links_killed_again_and_again_under_load(gateway, own_redis, check, 
 
 def test_everything_is_subscribed_again_in_batches(gateway, own_redis, check, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, *QUICK)
+    g = gateway("--redis", redis.url, *SURE)
     process = check(g, "--ws", 1000, "--channels", 1000, "--messages", 1, "--prefix", channel,
                     "--publish", "none").ready()
     redis.kill()
@@ -110,7 +110,7 @@ def test_everything_is_subscribed_again_in_batches(gateway, own_redis, check, ch
 
 def test_clients_that_connect_while_redis_is_down(gateway, own_redis, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, "--subscribe-timeout", "300ms", *QUICK)
+    g = gateway("--redis", redis.url, "--subscribe-timeout", "300ms", *SURE)
     redis.kill()
     g.wait_unready()
     with pytest.raises(Refused) as refused:
@@ -121,7 +121,7 @@ def test_clients_that_connect_while_redis_is_down(gateway, own_redis, channel):
     assert json.loads(sse.named("broker").data)["state"] == "down"
     redis.start()
     sse.named("position", "gap")
-    wait_for(lambda: redis.numsub(channel) == 1, "subscribed")
+    redis.wait_subscribed(channel)
     redis.publish(channel, "late but live")
     assert sse.named("message").payload == b"late but live"
     assert WebSocket(g, f"/ws/{channel}")
@@ -143,7 +143,8 @@ def test_a_gateway_that_starts_without_redis_becomes_ready_with_it(gateway, chan
 
 def test_a_client_that_gives_up_waiting_leaves_nothing(gateway, own_redis, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, "--linger", "50ms", "--history-ttl", "50ms", *QUICK)
+    g = gateway("--redis", redis.url, "--linger", "50ms", "--history-ttl", "50ms",
+                "--subscribe-timeout", "10m", *SURE)
     redis.freeze()
     waiting = WebSocket(g, f"/ws/{channel}", ask=False)
     waiting.ask()
@@ -157,7 +158,7 @@ def test_a_client_that_gives_up_waiting_leaves_nothing(gateway, own_redis, chann
 
 def test_the_duplex_route_refuses_while_redis_is_down(gateway, own_redis, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, *QUICK)
+    g = gateway("--redis", redis.url, *SURE)
     chat = WebSocket(g, f"/chat/{channel}")
     redis.kill()
     g.wait_unready()
@@ -168,7 +169,7 @@ def test_the_duplex_route_refuses_while_redis_is_down(gateway, own_redis, channe
 def test_redis_never_waits_for_our_clients(gateway, own_redis, check, channel):
     """R14: with a stopped fleet Redis' output buffer for us stays empty."""
     redis = own_redis()
-    g = gateway("--redis", redis.url, "--log-bytes", "1MiB")
+    g = gateway("--redis", redis.url, "--log-bytes", "1MiB", *SURE)
     fleet = check(g, "--ws", 100, "--sse", 100, "--messages", 1, "--prefix", channel, "--publish",
                   "none").ready()
     fleet.stop()
@@ -183,7 +184,7 @@ def test_redis_never_waits_for_our_clients(gateway, own_redis, check, channel):
 def test_being_cut_by_the_output_buffer_limit_is_a_reconnect_and_a_gap(gateway, own_redis, channel):
     redis = own_redis()
     redis.client.config_set("client-output-buffer-limit", "pubsub 256kb 64kb 1")
-    g = gateway("--redis", redis.url, "--log-bytes", "64MiB", "--redis-dead", "60s")
+    g = gateway("--redis", redis.url, "--log-bytes", "64MiB", *SURE)
     sse = Sse(g, f"/sse/{channel}").acked()
     g.process.send_signal(signal.SIGSTOP)
     try:
@@ -195,7 +196,7 @@ def test_being_cut_by_the_output_buffer_limit_is_a_reconnect_and_a_gap(gateway, 
     g.wait_metric("broker_losses_total", lambda n: n >= 1)
     reader = harness.Background(sse.named, "gap")
     assert reader.result().id
-    wait_for(lambda: redis.numsub(channel) == 1, "subscribed again")
+    redis.wait_subscribed(channel)
     g.wait_ready()
     redis.publish(channel, "after the cut")
     assert wait_for(lambda: sse.named("message").payload == b"after the cut", "live again")
@@ -259,8 +260,7 @@ def test_an_acl_that_forbids_a_channel_refuses_its_clients_only(gateway, own_red
 @pytest.mark.soak
 def test_fifty_kills_under_load(gateway, own_redis, check, channel):
     redis = own_redis()
-    g = gateway("--redis", redis.url, "--workers", 2, *QUICK)
-    ended = threading.Event()
+    g = gateway("--redis", redis.url, "--workers", 2, *SURE)
     sse = Sse(g, f"/sse/{channel}").acked()
     fleet = check(g, "--ws", 1000, "--sse", 200, "--prefix", channel, "--messages", 1, "--publish",
                   "none", "--allow-gaps", deadline=300).ready()
@@ -268,10 +268,9 @@ def test_fifty_kills_under_load(gateway, own_redis, check, channel):
         redis.kill()
         g.wait_unready()
         redis.start()
-        g.wait_ready(deadline=5)
-        wait_for(lambda: redis.numsub(channel) == 1, "subscribed again", 5)
+        g.wait_ready()
+        redis.wait_subscribed(channel)
         assert sse.named("gap").id
-    ended.set()
     assert redis.publish(channel, harness.made_payload(channel, 0)) == 1
     result = fleet.verify()
     assert result["complete"] == 1200

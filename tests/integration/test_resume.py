@@ -144,6 +144,7 @@ def test_a_lost_link_closes_those_who_asked_and_keeps_the_others(gateway, tmp_pa
         g.wait_unready()
         redis.start()
         g.wait_ready()
+        redis.wait_subscribed(channel)
         told = [told_gap(ws) for ws in strict]
         assert all(missed is None for _, missed in told)
         g.wait_metric("gap_closes_total", 3)
@@ -212,6 +213,7 @@ def test_history_ends_at_a_gap(gateway, tmp_path, channel):
         g.wait_unready()
         redis.start()
         g.wait_ready()
+        redis.wait_subscribed(channel)
         redis.publish(channel, b"after")
         assert watcher.payload() == b"after"
         assert WebSocket(g, f"/ws/{channel}?history=10").payload() == b"after"
