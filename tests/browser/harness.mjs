@@ -17,9 +17,10 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TRAMLINE = process.env.TRAMLINE ?? path.join(ROOT, 'build/tramline');
 const SHOTS = process.env.TRAMLINE_SHOTS ?? path.join(ROOT, 'build/screenshots');
 const CHROMIUM = process.env.TRAMLINE_CHROMIUM ?? '/usr/bin/chromium';
-// For waiting only: under load and sanitizers everything takes longer.
+// For waiting only, and long, as only a failing test waits for it: under load and sanitizers
+// everything takes longer.
 const PATIENCE = Number(process.env.TRAMLINE_PATIENCE ?? 1);
-export const DEADLINE = 20000 * PATIENCE;
+export const DEADLINE = 60000 * PATIENCE;
 
 /* The recording and its lines; TRAMLINE_DATA names the recording, or the directory of both. */
 export function dataFiles() {
@@ -67,13 +68,20 @@ export async function waitFor(condition, what, deadline = DEADLINE) {
   }
 }
 
+/* From below those that the kernel gives to outgoing connections, so that nobody takes it meanwhile. */
 export async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = 10000 + Math.floor(Math.random() * 22768);
+    const server = net.createServer().listen(port, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+    } catch {
+      continue;
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /* A process of ours. What it says is kept, and shown when it ends badly. */
@@ -262,6 +270,7 @@ let browser = null;
 export async function startBrowser() {
   browser = await chromium.launch({
     executablePath: CHROMIUM,
+    timeout: DEADLINE,
     args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
   });
 }
@@ -277,6 +286,7 @@ export async function stopBrowser() {
 export async function openMap(t, gateway, { context, cut = false, ...options } = {}) {
   const own = context ?? (await newContext(t, options));
   const page = await own.newPage();
+  page.setDefaultTimeout(DEADLINE);
   const complaints = [];
   const isOfNetwork = (text) =>
     cut && /^Failed to load resource|net::ERR_|WebSocket connection to/.test(text);
@@ -288,7 +298,6 @@ export async function openMap(t, gateway, { context, cut = false, ...options } =
   await page.goto(`${gateway.url}/`);
   await page.waitForFunction(() => window.tramline !== undefined, null, { timeout: DEADLINE });
   page.complaints = complaints;
-  page.setDefaultTimeout(DEADLINE);
   return page;
 }
 
