@@ -220,7 +220,9 @@ static struct client *newcomer(struct scenario *sc, enum client_kind kind, const
     if (is_live(c) || !sc->fault)
         return c;
     client_end(c, false);
-    for (uint64_t end_ms = tl_clock_ms() + 30; tl_clock_ms() < end_ms;)
+    /* Turns as well as time: on a slow machine the time may be over after one of them. */
+    uint64_t end_ms = tl_clock_ms() + 30;
+    for (int turns = 0; turns < 100 || tl_clock_ms() < end_ms; turns++)
         gw_turn(sc->gw, 1);
     c = watch(sc, kind, path);
     GW_UNTIL(sc->gw, client_is_settled(c));

@@ -26,7 +26,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 /* Turn until cond holds; fails after the deadline. */
 #define TURN_UNTIL(loop, cond)                                                                     \
@@ -124,6 +124,19 @@ static inline int end_pair(struct tl_loop *loop, struct end *e)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     end_open(loop, e, fds[0]);
     return fds[1];
+}
+
+/* An address on 127.0.0.1 where nobody listens, nor anybody else can until the socket is closed. */
+static inline int tcp_bind(struct sockaddr_in *ret_address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    socklen_t n = sizeof(*ret_address);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)ret_address, &n), 0);
+    return fd;
 }
 
 /* A listening socket on 127.0.0.1 and the address to reach it. */

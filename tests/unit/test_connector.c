@@ -36,7 +36,7 @@ static void start(struct dial *d, const char *host, uint16_t port, const char *p
 static void dial_until_end(struct tl_loop *loop, struct dial *d, const char *host, uint16_t port,
                            const char *path)
 {
-    start(d, host, port, path, 2000);
+    start(d, host, port, path, DEADLINE_MS / 2);
     TURN_UNTIL(loop, d->ended > 0);
     assert_int_equal(d->ended, 1);
 }
@@ -105,13 +105,14 @@ static void failures_are_told_later_and_in_words(void **state)
     struct sockaddr_in address = {0};
     struct dial d = {0};
     char expected[64], longest[200];
-    close(tcp_listen(&address)); /* a port where nobody listens */
+    int held = tcp_bind(&address);
     tl_connector_init(&d.c, loop, on_done);
     dial_until_end(loop, &d, "127.0.0.1", ntohs(address.sin_port), NULL);
     assert_int_equal(d.fd, -ECONNREFUSED);
     snprintf(expected, sizeof expected, "127.0.0.1:%u: Connection refused",
              ntohs(address.sin_port));
     assert_string_equal(d.error, expected);
+    close(held);
 
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = 0;

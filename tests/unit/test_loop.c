@@ -502,11 +502,12 @@ static void refused_connect_is_told(void **state)
 {
     struct dial d;
     struct sockaddr_in address;
-    close(tcp_listen(&address));
+    int held = tcp_bind(&address);
     dial_init(&d);
     assert_int_equal(dial(*state, &d, &address, sizeof(address)), 0);
     TURN_UNTIL(*state, d.calls == 1);
     assert_int_equal(d.result, -ECONNREFUSED);
+    close(held);
 }
 
 static struct sockaddr_un unix_address(const char *name)

@@ -433,7 +433,7 @@ static void big_and_small_payloads_arrive_whole(void **state)
     struct tl_buf big = {0};
     for (size_t i = 0; i < N; i++)
         tl_buf_byte(&big, (uint8_t)(i * 7 >> 3));
-    setting_up(&t, (struct tl_redis_options){.ping_ms = 1, .dead_ms = 5000});
+    setting_up(&t, (struct tl_redis_options){.ping_ms = 1, .dead_ms = 200000});
     t.server.script = check_big;
     for (size_t i = 0; i < 60; i++) {
         static const size_t sizes[] = {N, 0, 65535, 65536, 1, 65400, 65491, 65492, 65493, 200000};
