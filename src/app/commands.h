@@ -9,6 +9,27 @@
 
 #define TL_DEFAULT_URL "http://127.0.0.1:8080"
 
+/* Rows that the tables of several commands have: the value is that field of the command's struct.
+ */
+#define TL_URL_OPTION(flag, variable, struct_, field)                                              \
+    {                                                                                              \
+        .name = (flag), .env = (variable), .value = "URL", .default_text = TL_DEFAULT_URL,         \
+        .help = "a gateway (http://host:port) or a Redis (redis://..., redis+unix:///path)",       \
+        .offset = offsetof(struct_, field), .type = TL_OPTION_STRING, .marks = TL_OPTION_SECRET    \
+    }
+#define TL_TOKEN_OPTION(struct_, field)                                                            \
+    {                                                                                              \
+        .name = "token", .env = "TRAMLINE_TOKEN", .value = "TOKEN", .default_text = "",            \
+        .help = "the gateway's token", .offset = offsetof(struct_, field),                         \
+        .type = TL_OPTION_STRING, .marks = TL_OPTION_SECRET                                        \
+    }
+#define TL_WINDOW_OPTION(more, struct_, field)                                                     \
+    {                                                                                              \
+        .name = "window", .value = "N", .default_text = "64",                                      \
+        .help = "messages that may wait for their answers" more, .min = 1, .max = 4096,            \
+        .offset = offsetof(struct_, field), .type = TL_OPTION_COUNT                                \
+    }
+
 int tl_cmd_serve(int argc, char **argv);
 int tl_cmd_publish(int argc, char **argv);
 int tl_cmd_subscribe(int argc, char **argv);
