@@ -47,6 +47,17 @@ void tl_buf_byte(struct tl_buf *buf, uint8_t c)
     tl_buf_append(buf, tl_bytes(&c, 1));
 }
 
+void tl_buf_number(struct tl_buf *buf, uint64_t number)
+{
+    uint8_t digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (uint8_t)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    tl_buf_append(buf, tl_bytes(digits + at, sizeof digits - at));
+}
+
 void tl_buf_printf(struct tl_buf *buf, const char *fmt, ...)
 {
     va_list args, again;

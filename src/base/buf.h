@@ -17,6 +17,8 @@ struct tl_buf {
 void tl_buf_append(struct tl_buf *buf, struct tl_bytes bytes);
 void tl_buf_str(struct tl_buf *buf, const char *s);
 void tl_buf_byte(struct tl_buf *buf, uint8_t c);
+/* In decimal; for where printf would cost more than all the rest. */
+void tl_buf_number(struct tl_buf *buf, uint64_t number);
 TL_PRINTF(2, 3) void tl_buf_printf(struct tl_buf *buf, const char *fmt, ...);
 
 /* Room for n more bytes behind the used ones; 0, or -ENOMEM (and `failed` is set). */

@@ -32,6 +32,7 @@
     X(MESSAGE_BYTES_IN, COUNTER, "message_bytes_in", "their payload bytes")                        \
     X(MESSAGES_OVERSIZE, COUNTER, "messages_oversize",                                             \
       "broker messages over max-message, dropped and told as a gap")                               \
+    X(BATCHES, COUNTER, "batches", "batches of what changed that workers were told of")            \
     X(PUBLISHED, COUNTER, "messages_published", "messages handed to the broker")                   \
     X(PUBLISH_FAILED, COUNTER, "publish_failed", "publishes refused or failed")                    \
     X(SENDS, COUNTER, "sends", "sends of lane bytes that were taken by a connection")              \

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#define DELIVERIES_AT_ONCE 1024 /* then whom these are for is told, before the next */
+
 /* A confirmation that is due, or a pattern that is subscribed. */
 struct source {
     struct tl_list node;
@@ -142,8 +144,10 @@ static void on_task(struct tl_task *task)
     struct tl_list *l;
     while ((l = tl_list_pop(&m->confirmations)))
         confirm(m, TL_CONTAINER(l, struct source, node));
-    while ((l = tl_list_pop(&m->publishes)))
+    for (int n = 0; n < DELIVERIES_AT_ONCE && (l = tl_list_pop(&m->publishes)); n++)
         deliver(m, TL_CONTAINER(l, struct tl_publish, node));
+    if (!tl_list_empty(&m->publishes))
+        tl_loop_defer(m->loop, &m->task);
 }
 
 static bool is_up(const struct tl_broker *b)

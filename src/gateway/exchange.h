@@ -7,6 +7,7 @@
 #define TL_GATEWAY_EXCHANGE_H
 
 #include "gateway/inspect.h"
+#include "gateway/reply.h"
 #include "gateway/route.h"
 #include "gateway/session.h"
 #include "gateway/terms.h"
@@ -15,14 +16,11 @@
 struct tl_exchange {
     struct tl_http1 http;
     bool in_body;
-    bool keep_alive;            /* as of now */
     bool keep_alive_after_body; /* once the body was read whole */
-    bool is_head;
-    uint8_t minor;
+    struct tl_reply reply;      /* its keep_alive is that of now */
     struct tl_terms terms;
     const struct tl_route *route;
     struct tl_inspect *inspect; /* on its way, or NULL */
-    struct tl_buf headers;      /* more response headers, whole lines: CORS */
     struct tl_buf body;
     size_t body_seen; /* for the deadline: bytes when it was last put off */
     char accept[29];  /* WebSocket: Sec-WebSocket-Accept */
@@ -35,7 +33,8 @@ static inline struct tl_bytes tl_exchange_name(const struct tl_exchange *exchang
     return tl_bytes(exchange->name, exchange->name_n);
 }
 
-/* Answer the request: the phase afterwards is the next request's, or the end. */
+/* Answer the request, behind the answers that are due: the phase afterwards is the next request's,
+ * or the end. */
 void tl_exchange_respond(struct tl_session *s, int status, const char *content_type,
                          struct tl_bytes body);
 /* The same with {error, hint}; statuses that close the connection do. Counts the refusal. */

@@ -10,6 +10,7 @@
 #include "feed/channel.h"
 #include "gateway/batch.h"
 #include "gateway/config.h"
+#include "gateway/reply.h"
 #include "loop/loop.h"
 
 struct tl_hub;
@@ -26,6 +27,10 @@ struct tl_publish_request {
     bool has_position;
     struct tl_position position; /* memory broker */
     struct tl_buf body;          /* the payload */
+    /* Of posts.c: what the answer to the client is made with, and what goes out behind it. */
+    struct tl_reply reply;
+    struct tl_buf behind;
+    bool is_answered;
     uint8_t name[255];
 };
 

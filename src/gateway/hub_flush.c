@@ -144,6 +144,7 @@ void tl_hub_flush(struct tl_hub *hub)
     for (unsigned i = hub->workers_n; i-- > 0;) {
         if (!batches[i])
             continue;
+        tl_metric_add(TL_M_BATCHES, 1);
         if (i == 0)
             tl_worker_on_batch(&batches[i]->mail);
         else

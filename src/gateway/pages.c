@@ -46,7 +46,7 @@ static void answer_ready(struct tl_session *s)
 /* The page may run its own scripts and talk to its own gateway, whatever a payload tries. */
 static void answer_document(struct tl_session *s, const struct tl_document *document)
 {
-    tl_buf_str(&s->exchange->headers,
+    tl_buf_str(&s->exchange->reply.headers,
                "Cache-Control: no-cache\r\n"
                "X-Content-Type-Options: nosniff\r\n"
                "Referrer-Policy: no-referrer\r\n"

@@ -1,11 +1,10 @@
 /*
  * The phase of a session whose request waits for the broker: the 101 of a WebSocket is held back
- * until its channel is subscribed, so is the answer to where a channel stands, and the answer to a
- * publish until the broker gave one.
+ * until its channel is subscribed, and so is the answer to where a channel stands; the answer to an
+ * operator's question waits for the hub and the workers.
  */
 #include "gateway/exchange.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 /* The channel is open now, and its log is kept for the linger: time enough to come with ?since=. */
@@ -53,7 +52,7 @@ static void on_refused(struct tl_session *s, enum tl_broker_status why)
 static void on_timer(struct tl_session *s)
 {
     if (!s->sub.view)
-        return; /* a publish: the broker answers or is given up, both in bounded time */
+        return; /* an inspection: nothing that it asks can be long in coming */
     tl_metric_add(TL_M_SUBSCRIBE_TIMEOUTS, 1);
     refuse(s, 503, "the broker did not confirm the channel in time",
            "try again; see /readyz and --subscribe-timeout");
@@ -62,48 +61,6 @@ static void on_timer(struct tl_session *s)
 static void on_link_down(struct tl_session *s)
 {
     (void)s; /* it may be back within the subscribe timeout */
-}
-
-static void answer_published(struct tl_session *s, const struct tl_publish_request *request)
-{
-    char json[160], token[TL_POSITION_TEXT_MAX];
-    int n;
-    if (request->has_position) {
-        tl_position_print(request->position, token);
-        n = snprintf(json, sizeof json, "{\"subscribers\":%" PRId64 ",\"position\":\"%s\"}\n",
-                     request->publish.receivers, token);
-    } else {
-        n = snprintf(json, sizeof json, "{\"receivers\":%" PRId64 "}\n",
-                     request->publish.receivers);
-    }
-    tl_exchange_respond(s, 200, "application/json", tl_bytes(json, (size_t)n));
-}
-
-static void on_published(struct tl_session *s, struct tl_publish_request *request)
-{
-    const char *words = request->publish.error;
-    switch (request->publish.status) {
-    case TL_BROKER_OK:
-        answer_published(s, request);
-        return;
-    case TL_BROKER_DENIED:
-        tl_exchange_refuse(s, 403, "the broker forbids publishing here", words);
-        return;
-    case TL_BROKER_DOWN:
-        tl_exchange_refuse(s, 503, "broker unavailable: not published", "try again; see /readyz");
-        return;
-    case TL_BROKER_UNKNOWN:
-        tl_exchange_refuse(s, 503, "broker lost: published or not is unknown",
-                           "try again if a duplicate does no harm");
-        return;
-    case TL_BROKER_FAILED:
-        tl_exchange_refuse(s, 503, "the broker refused the message", words);
-        return;
-    case TL_BROKER_FULL:
-        tl_exchange_refuse(s, 503, "too much is waiting for the broker: not published",
-                           "publish more slowly");
-        return;
-    }
 }
 
 static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
@@ -116,12 +73,9 @@ static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
 
 static void on_drain(struct tl_session *s)
 {
-    if (s->sub.view)
+    /* An inspection's answer is on its way, or finds the request answered. */
+    if (s->sub.view || tl_loop_now_ms(s->worker->loop) >= s->worker->drain_until_ms)
         refuse(s, 503, "the gateway is going away", "connect again");
-    else if (tl_loop_now_ms(s->worker->loop) >= s->worker->drain_until_ms)
-        /* Its answer may still come, and finds the request answered. */
-        tl_exchange_refuse(s, 503, "the gateway is going away: published or not is unknown",
-                           "try again if a duplicate does no harm");
 }
 
 const struct tl_phase tl_phase_pending = {
@@ -132,6 +86,5 @@ const struct tl_phase tl_phase_pending = {
     .on_acknowledged = on_acknowledged,
     .on_refused = on_refused,
     .on_link_down = on_link_down,
-    .on_published = on_published,
     .on_drain = on_drain,
 };

@@ -3,6 +3,7 @@
 #include "gateway/admission.h"
 #include "gateway/exchange.h"
 #include "gateway/pages.h"
+#include "gateway/posts.h"
 
 #include <stdio.h>
 
@@ -24,7 +25,7 @@ void tl_exchange_free(struct tl_session *s)
         return;
     tl_session_give_input(s);
     tl_inspect_forget(exchange->inspect);
-    tl_buf_deinit(&exchange->headers);
+    tl_reply_deinit(&exchange->reply);
     tl_buf_deinit(&exchange->body);
     tl_free(exchange);
     s->exchange = NULL;
@@ -39,63 +40,54 @@ static bool exchange_new(struct tl_session *s)
         return false;
     }
     tl_http1_init(&s->exchange->http, s->worker->config->head_bytes_max);
-    s->exchange->minor = 1;
+    s->exchange->reply.minor = 1;
     tl_session_arm(s, s->worker->config->handshake_timeout_ms);
     return true;
 }
 
-void tl_exchange_respond(struct tl_session *s, int status, const char *content_type,
-                         struct tl_bytes body)
+/* The session's part of an answer is over: the next request, or the end. */
+static void end_exchange(struct tl_session *s, bool keep_alive)
 {
-    struct tl_exchange *exchange = s->exchange;
-    bool keep_alive = exchange->keep_alive && !s->worker->draining;
-    struct tl_buf out = {.failed = exchange->headers.failed}; /* never half an answer */
-    struct tl_http1_response response = {
-        .status = status,
-        .content_type = content_type,
-        .extra = tl_buf_bytes(&exchange->headers),
-        .body = body,
-        .minor = exchange->minor,
-        .keep_alive = keep_alive,
-        .is_head = exchange->is_head,
-    };
-    tl_http1_respond(&out, &response);
-    tl_exchange_free(s);
-    if (!tl_session_own_buf(s, &out))
-        return;
     if (!keep_alive) {
         tl_session_finish(s);
         return;
     }
     tl_session_set_phase(s, &tl_phase_request);
     tl_session_arm(s, IDLE_MS);
-    tl_session_pump(s);
-    /* The pump may have gone on to the next request already, which may wait for the broker. */
-    if (s->closed || s->phase != &tl_phase_request || s->exchange)
-        return;
-    if (s->own_n <= OWN_MAX)
-        tl_session_resume_input(s);
-    else
-        tl_session_read(s, false); /* on_own_sent goes on */
+    tl_request_go_on(s);
+}
+
+/* What was written is the answer; the exchange is over. */
+static void answer(struct tl_session *s, struct tl_buf *out)
+{
+    bool keep_alive = s->exchange->reply.keep_alive;
+    tl_exchange_free(s);
+    if (s->posts)
+        tl_posts_add_answer(s, out, keep_alive);
+    else if (tl_session_own_buf(s, out))
+        end_exchange(s, keep_alive);
+}
+
+static struct tl_reply *reply_of(struct tl_session *s)
+{
+    struct tl_reply *reply = &s->exchange->reply;
+    reply->keep_alive = reply->keep_alive && !s->worker->draining;
+    return reply;
+}
+
+void tl_exchange_respond(struct tl_session *s, int status, const char *content_type,
+                         struct tl_bytes body)
+{
+    struct tl_buf out = {0};
+    tl_reply_write(reply_of(s), &out, status, content_type, body);
+    answer(s, &out);
 }
 
 void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint)
 {
-    struct tl_exchange *exchange = s->exchange;
-    struct tl_buf body = {0};
-    tl_metric_add(TL_M_REFUSED_REQUESTS, 1);
-    if (status == 503)
-        tl_buf_str(&exchange->headers, "Retry-After: 1\r\n");
-    if (status == 426)
-        tl_buf_str(&exchange->headers, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
-    /* What the peer sends next cannot be trusted to begin where we think, or will not be read. */
-    if (status != 503 && status != 403 && status != 404)
-        exchange->keep_alive = false;
-    tl_http1_error_body(&body, error, hint);
-    tl_buf_byte(&body, '\n');
-    exchange->headers.failed |= body.failed;
-    tl_exchange_respond(s, status, "application/json", tl_buf_bytes(&body));
-    tl_buf_deinit(&body);
+    struct tl_buf out = {0};
+    tl_reply_refuse(reply_of(s), &out, status, error, hint);
+    answer(s, &out);
 }
 
 /* --- CORS: an allowed page of another origin may read the answer --- */
@@ -105,14 +97,14 @@ static void add_cors(struct tl_exchange *exchange, const struct tl_http1_request
     struct tl_bytes origin = tl_http1_header(request, "origin");
     if (origin.n == 0)
         return;
-    tl_buf_str(&exchange->headers, "Access-Control-Allow-Origin: ");
-    tl_buf_append(&exchange->headers, origin);
-    tl_buf_str(&exchange->headers, "\r\nVary: Origin\r\n");
+    tl_buf_str(&exchange->reply.headers, "Access-Control-Allow-Origin: ");
+    tl_buf_append(&exchange->reply.headers, origin);
+    tl_buf_str(&exchange->reply.headers, "\r\nVary: Origin\r\n");
 }
 
 static void add_allow(struct tl_exchange *exchange, const char *header, unsigned kinds)
 {
-    tl_buf_printf(&exchange->headers, "%s: %s%s%sOPTIONS\r\n", header,
+    tl_buf_printf(&exchange->reply.headers, "%s: %s%s%sOPTIONS\r\n", header,
                   kinds & ~BIT(TL_ROUTE_PUB) ? "GET, " : "",
                   kinds & BIT(TL_ROUTE_SSE) ? "HEAD, " : "",
                   kinds & BIT(TL_ROUTE_PUB) ? "POST, " : "");
@@ -125,7 +117,7 @@ static void answer_options(struct tl_session *s, const struct tl_http1_request *
     add_allow(exchange, "Allow", kinds);
     if (tl_http1_header(request, "origin").n > 0) {
         add_allow(exchange, "Access-Control-Allow-Methods", kinds);
-        tl_buf_str(&exchange->headers,
+        tl_buf_str(&exchange->reply.headers,
                    "Access-Control-Allow-Headers: Authorization, Content-Type, Last-Event-ID\r\n"
                    "Access-Control-Max-Age: 600\r\n");
     }
@@ -179,22 +171,18 @@ static void start_websocket(struct tl_session *s, const struct tl_http1_request 
 static void start_sse(struct tl_session *s)
 {
     struct tl_exchange *exchange = s->exchange;
-    if (!exchange->is_head) {
+    if (!exchange->reply.is_head) {
         tl_sse_start_stream(s);
         return;
     }
-    tl_buf_str(&exchange->headers, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
+    tl_buf_str(&exchange->reply.headers, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
     tl_exchange_respond(s, 200, "text/event-stream", tl_bytes(NULL, 0));
 }
 
 static void publish_body(struct tl_session *s)
 {
-    s->exchange->keep_alive = s->exchange->keep_alive_after_body;
-    tl_session_set_phase(s, &tl_phase_pending);
-    tl_session_read(s, false);
-    tl_session_arm(s, IDLE_MS);
-    if (!tl_session_publish(s, tl_exchange_name(s->exchange), &s->exchange->body))
-        tl_exchange_refuse(s, 503, "out of memory: not published", "try again");
+    s->exchange->reply.keep_alive = s->exchange->keep_alive_after_body;
+    tl_posts_add(s);
 }
 
 static void start_publish(struct tl_session *s, const struct tl_http1_request *request)
@@ -343,18 +331,18 @@ static void dispatch_page(struct tl_session *s, const struct tl_http1_request *r
         decide(s, request, page);
         return;
     }
-    tl_buf_str(&s->exchange->headers, "Allow: GET, HEAD\r\n");
+    tl_buf_str(&s->exchange->reply.headers, "Allow: GET, HEAD\r\n");
     tl_exchange_refuse(s, 405, "method not allowed here", "see the Allow header");
 }
 
 static void dispatch(struct tl_session *s, const struct tl_http1_request *request)
 {
     struct tl_exchange *exchange = s->exchange;
-    exchange->minor = request->minor;
-    exchange->is_head = request->method == TL_HTTP1_HEAD;
+    exchange->reply.minor = request->minor;
+    exchange->reply.is_head = request->method == TL_HTTP1_HEAD;
     /* Behind a body that was not read whole the connection ends, or its bytes would be taken for
      * the next request, which the sender of the body then forges. */
-    exchange->keep_alive = request->keep_alive && !request->has_body;
+    exchange->reply.keep_alive = request->keep_alive && !request->has_body;
     exchange->keep_alive_after_body = request->keep_alive;
     struct tl_page page = tl_page_find(s->worker->config, request->path);
     if (page.kind != TL_PAGE_NONE)
@@ -379,6 +367,12 @@ static size_t read_head(struct tl_session *s, struct tl_bytes bytes)
     case TL_PARSE_DONE:
         break;
     }
+    if (s->posts && (request.method != TL_HTTP1_POST || request.expect_100_continue)) {
+        /* It begins when all before it is answered: read anew then. */
+        tl_exchange_free(s);
+        tl_session_read(s, false);
+        return 0;
+    }
     dispatch(s, &request);
     return head_n;
 }
@@ -386,7 +380,7 @@ static size_t read_head(struct tl_session *s, struct tl_bytes bytes)
 /* A body that is refused half-way is not read on: the connection ends. */
 static size_t refuse_body(struct tl_session *s, int status, const char *error, size_t n)
 {
-    s->exchange->keep_alive = false;
+    s->exchange->reply.keep_alive = false;
     tl_exchange_refuse(s, status, error,
                        status == 413   ? "see --max-message"
                        : status == 503 ? "try again"
@@ -438,33 +432,48 @@ static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
 
 static void on_own_sent(struct tl_session *s)
 {
-    tl_session_resume_input(s);
+    if (!s->posts)
+        tl_session_resume_input(s);
+}
+
+/* What is due is answered first. */
+static void on_input_end(struct tl_session *s)
+{
+    if (!s->posts)
+        tl_session_finish(s);
 }
 
 static void on_timer(struct tl_session *s)
 {
+    if (!s->exchange && s->posts) {
+        /* The broker answers or is given up, in bounded time. */
+        tl_session_arm(s, IDLE_MS);
+        return;
+    }
     if (!s->exchange) {
-        if (s->own_n == 0 && !s->alive)
+        if (!s->alive)
             tl_metric_add(TL_M_HANDSHAKE_TIMEOUTS, 1);
         tl_session_close(s);
         return;
     }
     tl_metric_add(TL_M_HANDSHAKE_TIMEOUTS, 1);
-    s->exchange->keep_alive = false;
+    s->exchange->reply.keep_alive = false;
     tl_exchange_refuse(s, 408, "the request did not come in time", "see --handshake-timeout");
 }
 
 /* Between requests it may go; within one it is answered first. */
 static void on_drain(struct tl_session *s)
 {
-    if (!s->exchange)
+    if (s->posts)
+        tl_posts_drain(s);
+    else if (!s->exchange)
         tl_session_finish(s);
 }
 
 const struct tl_phase tl_phase_request = {
     .name = "request",
     .on_input = on_input,
-    .on_input_end = tl_session_finish,
+    .on_input_end = on_input_end,
     .on_own_sent = on_own_sent,
     .on_timer = on_timer,
     .on_drain = on_drain,
@@ -474,4 +483,16 @@ void tl_request_start(struct tl_session *s)
 {
     tl_session_set_phase(s, &tl_phase_request);
     tl_session_arm(s, s->worker->config->handshake_timeout_ms);
+}
+
+void tl_request_go_on(struct tl_session *s)
+{
+    tl_session_pump(s);
+    /* The pump may have gone on to the next request already. */
+    if (s->closed || s->phase != &tl_phase_request || s->exchange || s->posts)
+        return;
+    if (s->own_n <= OWN_MAX)
+        tl_session_resume_input(s);
+    else
+        tl_session_read(s, false); /* on_own_sent goes on */
 }

@@ -4,6 +4,7 @@
 #include "base/metrics.h"
 #include "base/random.h"
 #include "gateway/limits.h"
+#include "gateway/posts.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -574,6 +575,7 @@ static void let_go(struct tl_session *s)
     s->reading = false;
     leave_gauge(s);
     tl_session_give_input(s);
+    tl_posts_forget(s);
     tl_subscription_close(&s->sub);
     struct tl_list *l;
     while ((l = tl_list_pop(&s->publishes)))

@@ -20,6 +20,7 @@
 struct tl_limits_address;
 struct tl_exchange; /* request.c: the HTTP request in progress */
 struct tl_phase;
+struct tl_posts; /* posts.c: publishes whose answers are due */
 struct tl_session;
 
 /* Bytes of the session's own, sent at borders of the lane: responses, control frames, comments. */
@@ -34,12 +35,13 @@ struct tl_session {
     struct tl_worker *worker;
     const struct tl_phase *phase;
     struct tl_list node, lag_node, ready_node;
-    struct tl_list publishes; /* struct tl_publish_request on their way */
+    struct tl_list publishes; /* duplex: struct tl_publish_request on their way */
     struct tl_timer timer;
     struct tl_subscription sub;
     struct tl_own *own, *own_last;
     struct tl_buf in;             /* received and not consumed yet */
     struct tl_exchange *exchange; /* NULL outside of HTTP */
+    struct tl_posts *posts;       /* NULL when no answer to a publish is due */
     struct tl_ws_parser ws;
     size_t input_n;                    /* bytes of body and message, as counted by limits.h */
     struct tl_buf message;             /* duplex: the client's message so far */
@@ -172,6 +174,8 @@ void tl_websocket_close(struct tl_session *s, enum tl_ws_close code, const char 
 void tl_sse_start_stream(struct tl_session *s);
 /* request.c */
 void tl_request_start(struct tl_session *s);
+/* Send what there is to send, then the next request, unless too much is unread. */
+void tl_request_go_on(struct tl_session *s);
 void tl_exchange_free(struct tl_session *s);
 
 #endif

@@ -130,14 +130,14 @@ const struct tl_phase tl_phase_sse = {
 void tl_sse_start_stream(struct tl_session *s)
 {
     struct tl_exchange *exchange = s->exchange;
-    tl_buf_append(&exchange->headers,
+    tl_buf_append(&exchange->reply.headers,
                   TL_LIT("Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"));
-    struct tl_buf out = {.failed = exchange->headers.failed};
+    struct tl_buf out = {.failed = exchange->reply.headers.failed};
     struct tl_http1_response response = {
         .status = 200,
         .content_type = "text/event-stream",
-        .extra = tl_buf_bytes(&exchange->headers),
-        .minor = exchange->minor,
+        .extra = tl_buf_bytes(&exchange->reply.headers),
+        .minor = exchange->reply.minor,
         .until_close = true,
     };
     tl_http1_respond(&out, &response);

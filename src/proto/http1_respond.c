@@ -43,15 +43,29 @@ const char *tl_http1_status_text(int status)
     return "Unknown";
 }
 
+static void append_line(struct tl_buf *out, const char *text)
+{
+    tl_buf_str(out, text);
+    tl_buf_str(out, "\r\n");
+}
+
 void tl_http1_respond(struct tl_buf *out, const struct tl_http1_response *r)
 {
     bool interim = r->status < 200;
     bool bodyless = interim || r->status == 204 || r->status == 304;
-    tl_buf_printf(out, "HTTP/1.1 %d %s\r\n", r->status, tl_http1_status_text(r->status));
-    if (r->content_type)
-        tl_buf_printf(out, "Content-Type: %s\r\n", r->content_type);
-    if (!bodyless && !r->until_close)
-        tl_buf_printf(out, "Content-Length: %zu\r\n", r->body.n);
+    tl_buf_str(out, "HTTP/1.1 ");
+    tl_buf_number(out, (uint64_t)r->status);
+    tl_buf_byte(out, ' ');
+    append_line(out, tl_http1_status_text(r->status));
+    if (r->content_type) {
+        tl_buf_str(out, "Content-Type: ");
+        append_line(out, r->content_type);
+    }
+    if (!bodyless && !r->until_close) {
+        tl_buf_str(out, "Content-Length: ");
+        tl_buf_number(out, r->body.n);
+        tl_buf_str(out, "\r\n");
+    }
     if (!interim && (!r->keep_alive || r->until_close))
         tl_buf_str(out, "Connection: close\r\n");
     else if (!interim && r->minor == 0)

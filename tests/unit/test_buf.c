@@ -115,6 +115,20 @@ static void size_that_overflows_is_refused(void **state)
     tl_buf_deinit(&buf);
 }
 
+static void numbers_are_printed_to_their_last_digit(void **state)
+{
+    struct tl_buf buf = {0};
+    (void)state;
+    static const uint64_t numbers[] = {0, 9, 10, 1234567890, UINT64_MAX};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        tl_buf_number(&buf, numbers[i]);
+        tl_buf_byte(&buf, ' ');
+    }
+    tl_buf_byte(&buf, 0);
+    assert_string_equal((const char *)buf.p, "0 9 10 1234567890 18446744073709551615 ");
+    tl_buf_deinit(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +137,7 @@ int main(void)
         cmocka_unit_test(reserved_room_is_there),
         cmocka_unit_test(failed_allocation_sticks_until_the_buffer_starts_anew),
         cmocka_unit_test(size_that_overflows_is_refused),
+        cmocka_unit_test(numbers_are_printed_to_their_last_digit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
