@@ -5,39 +5,56 @@
 #include "proto/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#define LINES_MAX (1000u << 10) /* what one answer takes */
-#define DEPTH_MAX 3             /* MultiLineString: lines of points of numbers */
+#define LINES_MAX (8u << 20) /* more would be tedious to draw */
+#define DEPTH_MAX 3          /* MultiLineString: lines of points of numbers */
 
 /* --- lines --- */
 
-static int read_file(const char *path, struct tl_buf *ret_file)
+static int read_all(FILE *file, struct tl_buf *ret_file)
 {
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return -errno;
-    int r = 0;
     for (;;) {
-        if (tl_buf_reserve(ret_file, 65536) < 0) {
-            r = -ENOMEM;
-            break;
-        }
+        if (tl_buf_reserve(ret_file, 65536) < 0)
+            return -ENOMEM;
         errno = 0;
         size_t n = fread(ret_file->p + ret_file->n, 1, 65536, file);
         ret_file->n += n;
-        if (n == 0) {
-            r = ferror(file) ? -(errno ? errno : EIO) : 0;
-            break;
-        }
-        if (ret_file->n > LINES_MAX) {
-            r = -EFBIG;
-            break;
-        }
+        if (n == 0)
+            return ferror(file) ? -(errno ? errno : EIO) : 0;
+        if (ret_file->n > LINES_MAX)
+            return -EFBIG;
     }
+}
+
+/* 0, or what stands in the way: -errno, or -ENOTSUP for anything but a regular file. */
+static int read_file(const char *path, struct tl_buf *ret_file)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for its writer */
+    if (fd < 0)
+        return -errno;
+    int r = fstat(fd, &status) < 0 ? -errno : S_ISREG(status.st_mode) ? 0 : -ENOTSUP;
+    FILE *file = r == 0 ? fdopen(fd, "r") : NULL;
+    if (!file) {
+        r = r == 0 ? -errno : r;
+        close(fd);
+        return r;
+    }
+    r = read_all(file, ret_file);
     fclose(file);
     return r;
+}
+
+static const char *why(int error)
+{
+    return error == -ENOTSUP ? "it is not a regular file"
+           : error == -EFBIG ? "it has more than 8 MiB"
+                             : strerror(-error);
 }
 
 static bool is_point(const json_t *point)
@@ -90,7 +107,7 @@ int tl_live_map_read_lines(struct tl_live_map *map, const char *path, char *erro
 {
     int r = read_file(path, &map->lines);
     if (r < 0) {
-        snprintf(error, error_n, "--lines: cannot read '%.80s': %s", path, strerror(-r));
+        snprintf(error, error_n, "--lines: cannot read '%.80s': %s", path, why(r));
         return r == -ENOMEM ? r : -EINVAL;
     }
     json_error_t where;

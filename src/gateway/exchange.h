@@ -37,6 +37,9 @@ static inline struct tl_bytes tl_exchange_name(const struct tl_exchange *exchang
  * or the end. */
 void tl_exchange_respond(struct tl_session *s, int status, const char *content_type,
                          struct tl_bytes body);
+/* The same with 200 and a body that is sent from where it lies, for as long as the process lives.
+ * No answer is due. */
+void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_bytes body);
 /* The same with {error, hint}; statuses that close the connection do. Counts the refusal. */
 void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint);
 

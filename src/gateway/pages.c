@@ -53,7 +53,7 @@ static void answer_document(struct tl_session *s, const struct tl_document *docu
                "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
                "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
                "frame-ancestors 'none'\r\n");
-    tl_exchange_respond(s, 200, document->content_type, document->body);
+    tl_exchange_lend(s, document->content_type, document->body);
 }
 
 static const char welcome[] = "Tramline " TL_VERSION "\n\n"

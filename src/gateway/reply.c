@@ -3,8 +3,8 @@
 #include "base/metrics.h"
 #include "proto/http1.h"
 
-void tl_reply_write(const struct tl_reply *reply, struct tl_buf *out, int status,
-                    const char *content_type, struct tl_bytes body)
+static void write_answer(const struct tl_reply *reply, struct tl_buf *out, int status,
+                         const char *content_type, struct tl_bytes body, bool head_only)
 {
     struct tl_http1_response response = {
         .status = status,
@@ -13,10 +13,22 @@ void tl_reply_write(const struct tl_reply *reply, struct tl_buf *out, int status
         .body = body,
         .minor = reply->minor,
         .keep_alive = reply->keep_alive,
-        .is_head = reply->is_head,
+        .is_head = head_only,
     };
     out->failed |= reply->headers.failed;
     tl_http1_respond(out, &response);
+}
+
+void tl_reply_write(const struct tl_reply *reply, struct tl_buf *out, int status,
+                    const char *content_type, struct tl_bytes body)
+{
+    write_answer(reply, out, status, content_type, body, reply->is_head);
+}
+
+void tl_reply_write_head(const struct tl_reply *reply, struct tl_buf *out, int status,
+                         const char *content_type, struct tl_bytes body)
+{
+    write_answer(reply, out, status, content_type, body, true);
 }
 
 void tl_reply_refuse(struct tl_reply *reply, struct tl_buf *out, int status, const char *error,

@@ -19,6 +19,10 @@ struct tl_reply {
 void tl_reply_write(const struct tl_reply *reply, struct tl_buf *out, int status,
                     const char *content_type, struct tl_bytes body);
 
+/* The same without the body, which follows on its own unless the request was HEAD. */
+void tl_reply_write_head(const struct tl_reply *reply, struct tl_buf *out, int status,
+                         const char *content_type, struct tl_bytes body);
+
 /* Append {error, hint} with the headers that belong to the status, some of which end the
  * connection. Counts the refusal. */
 void tl_reply_refuse(struct tl_reply *reply, struct tl_buf *out, int status, const char *error,

@@ -5,6 +5,7 @@
 #include "gateway/pages.h"
 #include "gateway/posts.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define IDLE_MS       75000 /* between the requests of a connection */
@@ -12,9 +13,9 @@
 #define BODY_CHUNK_MS 4000  /* so much more time, and all of it the handshake's at first */
 #define OWN_MAX       65536 /* unread responses: beyond, the next request waits */
 
-#define BIT(kind) (1u << (kind))
-#define WS_KINDS  (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
-#define GET_KINDS (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION) | BIT(TL_ROUTE_INSPECT))
+#define BIT(kind)   (1u << (kind))
+#define WS_KINDS    (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
+#define GET_KINDS   (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION) | BIT(TL_ROUTE_INSPECT))
 
 /* --- the exchange --- */
 
@@ -90,6 +91,18 @@ void tl_exchange_refuse(struct tl_session *s, int status, const char *error, con
     answer(s, &out);
 }
 
+void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_bytes body)
+{
+    struct tl_buf out = {0};
+    struct tl_reply *reply = reply_of(s);
+    bool keep_alive = reply->keep_alive, with_body = !reply->is_head && body.n > 0;
+    assert(!s->posts);
+    tl_reply_write_head(reply, &out, 200, content_type, body);
+    tl_exchange_free(s);
+    if (tl_session_own_buf(s, &out) && (!with_body || tl_session_lend(s, body)))
+        end_exchange(s, keep_alive);
+}
+
 /* --- CORS: an allowed page of another origin may read the answer --- */
 
 static void add_cors(struct tl_exchange *exchange, const struct tl_http1_request *request)
@@ -105,8 +118,7 @@ static void add_cors(struct tl_exchange *exchange, const struct tl_http1_request
 static void add_allow(struct tl_exchange *exchange, const char *header, unsigned kinds)
 {
     tl_buf_printf(&exchange->reply.headers, "%s: %s%s%sOPTIONS\r\n", header,
-                  kinds & ~BIT(TL_ROUTE_PUB) ? "GET, " : "",
-                  kinds & BIT(TL_ROUTE_SSE) ? "HEAD, " : "",
+                  kinds & ~BIT(TL_ROUTE_PUB) ? "GET, " : "", kinds & BIT(TL_ROUTE_SSE) ? "HEAD, " : "",
                   kinds & BIT(TL_ROUTE_PUB) ? "POST, " : "");
 }
 
@@ -445,8 +457,8 @@ static void on_input_end(struct tl_session *s)
 
 static void on_timer(struct tl_session *s)
 {
-    if (!s->exchange && s->posts) {
-        /* The broker answers or is given up, in bounded time. */
+    if (!s->exchange && (s->posts || s->own_n > 0)) {
+        /* The broker answers or is given up, the client reads or stalls: in bounded time. */
         tl_session_arm(s, IDLE_MS);
         return;
     }

@@ -74,18 +74,19 @@ static void free_own(struct tl_session *s)
     s->own_n = 0;
 }
 
-bool tl_session_own(struct tl_session *s, struct tl_bytes bytes)
+static void refuse_own(struct tl_session *s)
 {
-    if (s->closed)
-        return false;
-    struct tl_own *own = s->own_n + bytes.n > OWN_MAX ? NULL : tl_alloc(sizeof *own + bytes.n);
+    tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+    tl_session_reset(s);
+}
+
+/* Takes the chunk over; NULL: there was no memory for it. */
+static bool append_own(struct tl_session *s, struct tl_own *own)
+{
     if (!own) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_session_reset(s);
+        refuse_own(s);
         return false;
     }
-    *own = (struct tl_own){.n = (uint32_t)bytes.n};
-    memcpy(own->bytes, bytes.p, bytes.n);
     if (s->own)
         s->own_last->next = own;
     else
@@ -95,13 +96,34 @@ bool tl_session_own(struct tl_session *s, struct tl_bytes bytes)
     return true;
 }
 
+bool tl_session_own(struct tl_session *s, struct tl_bytes bytes)
+{
+    if (s->closed)
+        return false;
+    struct tl_own *own = s->own_n + bytes.n > OWN_MAX ? NULL : tl_alloc(sizeof *own + bytes.n);
+    if (own) {
+        *own = (struct tl_own){.p = own->bytes, .n = (uint32_t)bytes.n};
+        memcpy(own->bytes, bytes.p, bytes.n);
+    }
+    return append_own(s, own);
+}
+
+bool tl_session_lend(struct tl_session *s, struct tl_bytes bytes)
+{
+    if (s->closed)
+        return false;
+    assert(bytes.n <= UINT32_MAX - s->own_n);
+    struct tl_own *own = tl_alloc(sizeof *own);
+    if (own)
+        *own = (struct tl_own){.p = bytes.p, .n = (uint32_t)bytes.n};
+    return append_own(s, own);
+}
+
 bool tl_session_own_buf(struct tl_session *s, struct tl_buf *buf)
 {
     bool ok = !buf->failed;
-    if (!ok) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_session_reset(s);
-    }
+    if (!ok)
+        refuse_own(s);
     ok = ok && tl_session_own(s, tl_buf_bytes(buf));
     tl_buf_deinit(buf);
     return ok;
@@ -180,7 +202,7 @@ static bool send_own(struct tl_session *s)
     struct tl_bytes slices[16];
     unsigned n = 0;
     for (struct tl_own *own = s->own; own && n < 16; own = own->next)
-        slices[n++] = tl_bytes(own->bytes + own->sent, own->n - own->sent);
+        slices[n++] = tl_bytes(own->p + own->sent, own->n - own->sent);
     return sent(s, tl_conn_send(&s->conn, slices, n), true);
 }
 
@@ -685,12 +707,21 @@ static size_t discard(struct tl_session *s, uint8_t *bytes, size_t n)
     return n;
 }
 
+/* A big answer that was lent may take a while, as long as it moves: the stall timeout watches. */
+static void ending_timer(struct tl_session *s)
+{
+    if (s->own && s->own->p != s->own->bytes && !s->worker->draining)
+        tl_session_arm(s, ENDING_MS);
+    else
+        tl_session_reset(s);
+}
+
 const struct tl_phase tl_phase_ending = {
     .name = "ending",
     .on_input = ending_input,
     .on_input_end = ending_input_end,
     .on_own_sent = ending_own_sent,
-    .on_timer = tl_session_reset,
+    .on_timer = ending_timer,
 };
 
 const struct tl_phase tl_phase_draining = {

@@ -26,6 +26,7 @@ struct tl_session;
 /* Bytes of the session's own, sent at borders of the lane: responses, control frames, comments. */
 struct tl_own {
     struct tl_own *next;
+    const uint8_t *p; /* `bytes`, or bytes that are lent and outlive the session */
     uint32_t n, sent;
     uint8_t bytes[];
 };
@@ -104,6 +105,9 @@ struct tl_session *tl_session_new(struct tl_worker *worker, int fd, bool listene
 bool tl_session_own(struct tl_session *s, struct tl_bytes bytes);
 /* The same from a buffer, which is emptied; a failed buffer closes the session. */
 bool tl_session_own_buf(struct tl_session *s, struct tl_buf *buf);
+
+/* The same with at most UINT32_MAX bytes that outlive the session: no copy of them is made. */
+bool tl_session_lend(struct tl_session *s, struct tl_bytes bytes);
 
 /* Send what there is to send. */
 void tl_session_pump(struct tl_session *s);

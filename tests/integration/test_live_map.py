@@ -2,12 +2,13 @@
 tested in a browser, tests/browser."""
 
 import json
+import os
 import subprocess
 
 import pytest
 
 import harness
-from harness import Sse, WebSocket
+from harness import Sse, WebSocket, Wire
 
 SQUARE = {"type": "FeatureCollection", "features": [
     {"type": "Feature", "properties": {"line": "1"},
@@ -120,9 +121,28 @@ def test_a_file_that_holds_no_lines_is_refused_in_one_line(tmp_path, what):
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path):
-    for path in [tmp_path / "none", tmp_path]:
+    os.mkfifo(tmp_path / "fifo")  # it would wait for somebody who writes
+    for path in [tmp_path / "none", tmp_path, tmp_path / "fifo", "/dev/zero"]:
         run = serve_once("--lines", str(path))
         assert run.returncode == 2 and run.stderr.count(b"\n") == 1, run.stderr
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_lines_may_have_8_mib(gateway, tmp_path, more):
+    content = json.dumps(SQUARE).encode().ljust((8 << 20) + more)
+    file = tmp_path / "lines.geojson"
+    file.write_bytes(content)
+    if more > 0:
+        run = serve_once("--lines", str(file))
+        assert run.returncode == 2 and b"8 MiB" in run.stderr and run.stderr.count(b"\n") == 1
+        return
+    g = gateway("--lines", file)
+    assert g.get("/web/lines").body == content
+    with Wire(g.port) as wire:
+        wire.send(b"GET /web/lines HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert wire.answer().body == content and wire.at_end()
+    head = g.request("HEAD", "/web/lines")
+    assert int(head.headers["Content-Length"]) == len(content) and head.body == b""
 
 
 def test_the_demo_has_lines_of_its_own(tmp_path):

@@ -1,14 +1,16 @@
 /*
- * The whole gateway and publishers that send many requests at once: is a
+ * The whole gateway and publishers that send many requests at once, or ask for big documents: is a
  * read one batch, are answers whole and in order, and is everything bounded?
  */
 #include "gateway_fixture.h"
 
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define DUE_MAX 256 /* of posts.c */
+#define DUE_MAX    256 /* of posts.c */
+#define DOCUMENT_N (8u << 20)
 
 static void add_post(struct bag *out, const char *path, size_t i, size_t n)
 {
@@ -315,6 +317,79 @@ static void the_end_finds_an_operator_who_asked(void **state)
     assert_true(told);
 }
 
+/* --- documents --- */
+
+static void open_with_document(struct gw *gw, struct tl_document *document)
+{
+    uint8_t *bytes = malloc(DOCUMENT_N);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < DOCUMENT_N; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 24);
+    *document = (struct tl_document){TL_LIT("/big"), "text/plain", tl_bytes(bytes, DOCUMENT_N)};
+    gw_config(&gw->config);
+    gw->config.documents = document;
+    gw->config.documents_n = 1;
+    assert_int_equal(gw_try_open(gw), 0);
+}
+
+static void a_slow_reader_of_a_document_costs_no_memory(void **state)
+{
+    enum { READERS_N = 5 };
+    static const char ask[] =
+        "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    struct tl_document document;
+    struct client *c[READERS_N];
+    (void)state;
+    struct gw gw = {0};
+    open_with_document(&gw, &document);
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < READERS_N; i++) {
+        c[i] = client_open(&gw, CLIENT_HTTP);
+        c[i]->deaf = true;
+        client_send(c[i], tl_bytes(ask, sizeof ask - 1));
+    }
+    for (int i = 0; i < 50; i++)
+        gw_turn(&gw, 1);
+    assert_true(mallinfo2().uordblks < before + READERS_N * 8192);
+    for (int i = 0; i < READERS_N; i++) {
+        c[i]->deaf = false;
+        GW_UNTIL(&gw, c[i]->responses_n == 1 || c[i]->ended);
+        GW_UNTIL(&gw, c[i]->ended);
+        assert_int_equal(c[i]->responses_n, 2);
+        client_free(c[i]);
+    }
+    gw_close(&gw);
+    free((void *)(uintptr_t)document.body.p);
+}
+
+static void a_document_comes_whole_or_as_its_head(void **state)
+{
+    struct tl_document document;
+    struct bag out = {0}, in = {0};
+    char length[40];
+    (void)state;
+    struct gw gw = {0};
+    open_with_document(&gw, &document);
+    struct client *c = client_open(&gw, CLIENT_HTTP);
+    client_send(c, TL_LIT("GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    GW_UNTIL(&gw, c->responses_n == 1);
+    assert_true(tl_bytes_eq(tl_bytes(c->body.p, c->body.n), document.body));
+    c->deaf = true;
+    bag_text(&out, "HEAD /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    client_send_bag(c, &out);
+    GW_UNTIL(&gw, (read_whole(c->fd, &in), count_of(&in, "\r\n\r\n") == 1));
+    for (int i = 0; i < 5; i++)
+        gw_turn(&gw, 1);
+    read_whole(c->fd, &in);
+    snprintf(length, sizeof length, "Content-Length: %u\r\n", DOCUMENT_N);
+    assert_int_equal(count_of(&in, length), 1);
+    assert_memory_equal(in.p + in.n - 4, "\r\n\r\n", 4);
+    bag_free(&in);
+    gw_close(&gw);
+    free((void *)(uintptr_t)document.body.p);
+}
+
 static int run(const char *name)
 {
     gw_engine = test_engine;
@@ -328,6 +403,8 @@ static int run(const char *name)
         cmocka_unit_test(any_failing_allocation_leaves_whole_answers_in_order),
         cmocka_unit_test(the_end_answers_all_that_was_taken),
         cmocka_unit_test(the_end_finds_an_operator_who_asked),
+        cmocka_unit_test(a_slow_reader_of_a_document_costs_no_memory),
+        cmocka_unit_test(a_document_comes_whole_or_as_its_head),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
