@@ -16,6 +16,7 @@
 #define BIT(kind)   (1u << (kind))
 #define WS_KINDS    (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
 #define GET_KINDS   (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION) | BIT(TL_ROUTE_INSPECT))
+#define TERMS_KINDS (WS_KINDS | BIT(TL_ROUTE_SSE)) /* the others ignore the query */
 
 /* --- the exchange --- */
 
@@ -118,7 +119,7 @@ static void add_cors(struct tl_exchange *exchange, const struct tl_http1_request
 static void add_allow(struct tl_exchange *exchange, const char *header, unsigned kinds)
 {
     tl_buf_printf(&exchange->reply.headers, "%s: %s%s%sOPTIONS\r\n", header,
-                  kinds & ~BIT(TL_ROUTE_PUB) ? "GET, " : "", kinds & BIT(TL_ROUTE_SSE) ? "HEAD, " : "",
+                  kinds & ~BIT(TL_ROUTE_PUB) ? "GET, " : "", kinds & GET_KINDS ? "HEAD, " : "",
                   kinds & BIT(TL_ROUTE_PUB) ? "POST, " : "");
 }
 
@@ -228,7 +229,7 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
         tl_page_answer(s, ask->page);
         return;
     }
-    if (s->exchange->route->kind != TL_ROUTE_PUB &&
+    if (TERMS_KINDS & BIT(s->exchange->route->kind) &&
         !tl_terms_read(ask->request, &s->exchange->terms)) {
         tl_exchange_refuse(s, 400, "received, strict and history are numbers",
                            "as in ?since=POSITION&received=12, ?strict=1, ?history=10 or 30s");
@@ -281,7 +282,7 @@ static unsigned wanted_kinds(const struct tl_http1_request *request)
     case TL_HTTP1_GET:
         return tl_http1_header_has_token(request, "upgrade", "websocket") ? WS_KINDS : GET_KINDS;
     case TL_HTTP1_HEAD:
-        return BIT(TL_ROUTE_SSE);
+        return GET_KINDS;
     case TL_HTTP1_POST:
         return BIT(TL_ROUTE_PUB);
     case TL_HTTP1_OPTIONS:

@@ -106,6 +106,26 @@ def test_405_names_what_is_allowed(plain):
     assert "POST" in plain.get("/pub/a").headers["Allow"]
 
 
+@pytest.mark.parametrize("path", ["/position/heads", "/channels/heads"])
+def test_head_is_get_without_the_body(plain, path):
+    with WebSocket(plain, "/ws/heads"):
+        length = len(plain.get(path).body)
+        wire, answer = raw(plain, f"HEAD {path} HTTP/1.1\r\nHost: {plain.target}\r\n"
+                                  "Connection: close\r\n\r\n", head_only=True)
+        assert answer.status == 200 and answer.headers["Content-Type"] == "application/json"
+        assert int(answer.headers["Content-Length"]) == length
+        assert wire.at_end() and wire.held == b""
+    assert "HEAD" in plain.request("DELETE", path).headers["Allow"]
+
+
+@pytest.mark.parametrize("query", ["received=x", "history=x", "strict=7", "since=?", "other=1"])
+def test_terms_are_read_only_where_they_are_used(plain, query):
+    with WebSocket(plain, "/ws/terms"):
+        for path in ["/position/terms", "/channels/terms"]:
+            assert plain.get(f"{path}?{query}").status == 200
+        assert plain.request("POST", f"/pub/terms?{query}", body=b"x").status == 200
+
+
 UPGRADES = [
     ("all as it should be", {}, 101),
     ("names and values without case", {"Connection": "UPGRADE", "Upgrade": "WebSocket"}, 101),

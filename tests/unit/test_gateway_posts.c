@@ -148,7 +148,7 @@ static unsigned add_medley(struct bag *out)
     bag_text(out, "POST /pub/all HTTP/1.1\r\nHost: localhost\r\n\r\n"); /* a pattern: 403 */
     add_post(out, "/pub/news", 3, 40);
     bag_text(out, "GET /position/news HTTP/1.1\r\nHost: localhost\r\n\r\n"
-                  "GET /channels/news HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                  "HEAD /channels/news HTTP/1.1\r\nHost: localhost\r\n\r\n"
                   "POST /pub/news HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
                   "5\r\nhello\r\n0\r\n\r\n");
     add_post(out, "/pub/news", 4, 50);
