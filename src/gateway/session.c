@@ -260,7 +260,7 @@ bool tl_session_send_range(struct tl_session *s, const struct tl_range *range,
 
 void tl_session_note_lag(struct tl_session *s)
 {
-    if (!s->sending || s->sending_own || !tl_list_empty(&s->lag_node))
+    if (!s->queued)
         return;
     note_rest(s);
     s->progress_ms = now_of(s);
@@ -270,6 +270,7 @@ void tl_session_note_lag(struct tl_session *s)
 void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
 {
     tl_metric_add(TL_M_OVERFLOWS, 1);
+    s->queued = true;
     tl_metric_add(TL_M_GAPS, 1);
     tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
     s->phase->on_overflow(s, missed_msgs);
@@ -278,6 +279,7 @@ void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
 void tl_session_skip_to(struct tl_session *s, struct tl_mark to)
 {
     assert(!s->sub.out && to.off >= s->sub.off);
+    s->queued = false;
     s->sub.off = to.off;
     s->sub.msg = to.msg;
 }
@@ -392,7 +394,8 @@ static void on_sent(struct tl_stream *stream, ssize_t n)
 {
     struct tl_session *s = session_of(stream);
     s->sending = false;
-    if (s->worker->fanning_out) {
+    if (s->queued) { /* by the fan-out in progress, and not by an earlier one */
+        s->queued = false;
         s->worker->queued_n--;
         if (fan_out_sent(s, n))
             return;

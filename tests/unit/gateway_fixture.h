@@ -58,6 +58,7 @@ struct gw {
     struct tl_routes routes;
     struct tl_gateway *gateway;
     struct tl_loop *loop;
+    struct tl_broker *broker; /* the gateway's: to say what a broker says */
     uint16_t port;
     struct client *clients; /* all that are open */
 };
@@ -68,6 +69,8 @@ void gw_config(struct tl_config *config);
 extern const struct test_engine *gw_engine; /* of the gateways to come */
 int gw_try_open(struct gw *gw);
 void gw_open(struct gw *gw);
+/* The same with gw->config as the test made it. */
+void gw_open_as_is(struct gw *gw);
 /* The clients go first, then the gateway drains and is freed. */
 void gw_close(struct gw *gw);
 void gw_free(struct gw *gw);
