@@ -22,15 +22,23 @@ enum tl_attach_state {
     TL_ATTACH_REFUSED, /* the broker, or a limit, says no */
 };
 
+/* What was lost upstream since the last item. */
+struct tl_gaps {
+    uint32_t n;
+    uint64_t msgs;             /* messages known to be missed */
+    bool is_partly_unknown;    /* and others, nobody knows how many */
+    struct tl_position behind; /* the newest: from there on nothing is missed */
+    uint64_t behind_msg;       /* messages of the log before that */
+};
+
 /* The hub's half of a view: touched by the hub's thread only, from the join to the last item. */
 struct tl_attachment {
     struct tl_list node; /* of its channel */
     struct tl_channel *channel;
     enum tl_attach_state state;
     enum tl_broker_status refusal; /* REFUSED: why */
-    uint32_t gaps_n;               /* gaps since the last item */
-    uint64_t gap_msgs;             /* messages known to be missed by them */
-    struct tl_segment *told;       /* the last segment that the view was given; the view holds it */
+    struct tl_gaps gaps;
+    struct tl_segment *told; /* the last segment that the view was given; the view holds it */
     bool changed;
 };
 
@@ -38,8 +46,7 @@ struct tl_batch_item {
     struct tl_channel_view *view;
     enum tl_attach_state state;
     enum tl_broker_status refusal;
-    uint32_t gaps_n;
-    uint64_t gap_msgs;
+    struct tl_gaps gaps;
     bool link_down; /* of a WAITING view: the broker cannot be reached now */
     bool has_update;
     bool failed;       /* the worker's: the view could not take it */

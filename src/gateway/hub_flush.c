@@ -35,13 +35,11 @@ static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
         .view = tl_hub_view_of(attachment),
         .state = attachment->state,
         .refusal = attachment->refusal,
-        .gaps_n = attachment->gaps_n,
-        .gap_msgs = attachment->gap_msgs,
+        .gaps = attachment->gaps,
         .link_down = !hub->link_up,
         .has_update = tl_hub_is_told(attachment),
     };
-    attachment->gaps_n = 0;
-    attachment->gap_msgs = 0;
+    attachment->gaps = (struct tl_gaps){0};
     attachment->changed = false;
     if (!item->has_update)
         return;

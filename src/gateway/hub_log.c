@@ -122,19 +122,30 @@ bool tl_hub_retell_gap(struct tl_hub *hub, struct tl_channel *channel)
     return true;
 }
 
-/* msgs: how many are known to be missed; 0: unknown. */
+static void note_gap(struct tl_attachment *attachment, uint64_t msgs)
+{
+    const struct tl_log *log = &attachment->channel->log;
+    struct tl_gaps *gaps = &attachment->gaps;
+    gaps->n++;
+    gaps->msgs += msgs;
+    gaps->is_partly_unknown = gaps->is_partly_unknown || msgs == 0;
+    gaps->behind = tl_log_position(log);
+    gaps->behind_msg = log->head.msg;
+}
+
 void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
                      const char *reason)
 {
+    /* What came before it is told first: a session that a gap closes still gets that. */
+    if (channel->unflushed_msgs > 0)
+        tl_hub_flush(hub);
     /* One that could not be told before makes the count unknown. */
     append_gap(hub, channel, channel->gap_untold ? 0 : msgs, reason);
     struct tl_list *list = &channel->attachments;
     for (struct tl_list *a = list->next; a != list; a = a->next) {
         struct tl_attachment *attachment = TL_CONTAINER(a, struct tl_attachment, node);
-        if (!tl_hub_is_told(attachment))
-            continue;
-        attachment->gaps_n++;
-        attachment->gap_msgs += msgs;
+        if (tl_hub_is_told(attachment))
+            note_gap(attachment, msgs);
     }
     after_append(hub, channel);
 }

@@ -90,8 +90,9 @@ struct tl_phase {
     void (*on_refused)(struct tl_session *s, enum tl_broker_status why);
     void (*on_overflow)(struct tl_session *s, uint64_t missed_msgs);
     void (*on_link_down)(struct tl_session *s);
-    /* A live subscription missed messages; 0: how many is unknown. They are counted already. */
-    void (*on_gap)(struct tl_session *s, uint64_t missed_msgs);
+    /* A live subscription will miss messages that come behind all that its view has. They are
+     * counted already. */
+    void (*on_gap)(struct tl_session *s, const struct tl_gaps *gaps);
     void (*on_published)(struct tl_session *s, struct tl_publish_request *request);
     void (*on_drain)(struct tl_session *s); /* the gateway ends: be gone politely */
 };

@@ -235,12 +235,11 @@ static void on_timer(struct tl_session *s)
     tl_session_pump(s);
 }
 
-/* missed_msgs: up to the newest position, which the reason names; 0 if it is unknown. */
-static void close_for_gap(struct tl_session *s, uint64_t missed_msgs)
+/* from: where to go on. missed_msgs: up to there; 0 if it is unknown. */
+static void close_for_gap(struct tl_session *s, struct tl_position from, uint64_t missed_msgs)
 {
-    const struct tl_view *view = &s->sub.view->view;
     char token[TL_POSITION_TEXT_MAX], missed[24] = "?", reason[TL_WS_REASON_MAX + 1];
-    tl_position_print((struct tl_position){view->epoch, view->head.idx}, token);
+    tl_position_print(from, token);
     if (missed_msgs > 0)
         snprintf(missed, sizeof missed, "%llu", (unsigned long long)missed_msgs);
     snprintf(reason, sizeof reason, "gap %s missed=%s", token, missed);
@@ -256,7 +255,7 @@ static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
         const struct tl_view *view = &s->sub.view->view;
         uint64_t given_up = view->head.msg - view->tail.msg;
         tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)given_up);
-        close_for_gap(s, missed_msgs + given_up);
+        close_for_gap(s, (struct tl_position){view->epoch, view->head.idx}, missed_msgs + given_up);
         return;
     }
     snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
@@ -271,16 +270,31 @@ static void on_refused(struct tl_session *s, enum tl_broker_status why)
         tl_websocket_close(s, TL_WS_CLOSE_TRY_AGAIN, "the broker does not serve this channel");
 }
 
-/* Who asked to be told is closed, with what came before the gap; for the others the counters tell.
- */
-static void on_gap(struct tl_session *s, uint64_t missed_msgs)
+/* What of before a gap the session will not get. */
+static uint64_t give_up(const struct tl_session *s, const struct tl_gaps *gaps)
+{
+    const struct tl_subscription *sub = &s->sub;
+    uint64_t left = gaps->behind_msg - (sub->out ? sub->out->to.msg : sub->msg);
+    if (sub->view->rule->overflow == TL_OVERFLOW_LATEST) {
+        tl_metric_add(TL_M_CONFLATED, (int64_t)left);
+        return 0;
+    }
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)left);
+    return left;
+}
+
+/* Who asked to be told is closed behind all from before the gap that its socket takes; for the
+ * others the counters tell. */
+static void on_gap(struct tl_session *s, const struct tl_gaps *gaps)
 {
     if (!s->strict && !s->sub.view->rule->close_on_gap)
         return;
-    uint64_t head_off = s->sub.view->view.head.off;
-    tl_session_catch_up(s, head_off);
-    if (!s->closed && s->sub.view)
-        close_for_gap(s, s->sub.off == head_off ? missed_msgs : 0);
+    s->sub.next_ms = 0; /* the last word of before, at whatever rate */
+    tl_session_catch_up(s, s->sub.view->view.head.off);
+    if (s->closed || !s->sub.view)
+        return;
+    uint64_t missed_msgs = gaps->msgs + give_up(s, gaps);
+    close_for_gap(s, gaps->behind, gaps->is_partly_unknown ? 0 : missed_msgs);
 }
 
 /* A raw WebSocket has no words for it; the counters tell, and the gap that follows. */
@@ -331,11 +345,14 @@ void tl_websocket_start(struct tl_session *s)
     tl_session_arm(s, tl_session_beat_ms(s));
     tl_session_go_live(s, from);
     if (outcome != TL_RESUME_FROM) {
-        if (outcome == TL_RESUME_GAP)
+        uint64_t idx = from.idx;
+        if (outcome == TL_RESUME_GAP) {
+            idx = view->head.idx;
             missed += view->head.msg - from.msg;
+        }
         tl_metric_add(TL_M_GAPS, 1);
         tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
-        close_for_gap(s, missed);
+        close_for_gap(s, (struct tl_position){view->epoch, idx}, missed);
         return;
     }
     tl_session_resume_input(s);

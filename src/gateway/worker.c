@@ -162,22 +162,25 @@ static void pump(struct tl_session *s, struct tl_channel_view *view)
         tl_session_pump(s);
 }
 
-static void count_gaps(const struct tl_channel_view *view, const struct tl_batch_item *item)
+/* Before the update: the messages of behind a gap are not there yet. */
+static void tell_gaps(const struct tl_batch_item *item)
 {
-    int64_t n = atomic_load_explicit(&view->subscribers_n, memory_order_relaxed);
-    tl_metric_add(TL_M_GAPS, n * item->gaps_n);
-    tl_metric_add(TL_M_GAP_MESSAGES, n * (int64_t)item->gap_msgs);
-}
-
-static void tell_gap(struct tl_channel_view *view, uint64_t missed_msgs)
-{
+    const struct tl_list *list = &item->view->subscriptions;
+    int64_t live_n = 0;
     struct tl_list *next;
-    for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = next) {
+    if (item->gaps.n == 0)
+        return;
+    for (struct tl_list *l = list->next; l != list; l = next) {
         struct tl_session *s = session_of(l);
         next = l->next;
-        if (s->sub.live && s->phase->on_gap)
-            s->phase->on_gap(s, missed_msgs);
+        if (!s->sub.live)
+            continue;
+        live_n++;
+        if (s->phase->on_gap)
+            s->phase->on_gap(s, &item->gaps);
     }
+    tl_metric_add(TL_M_GAPS, live_n * item->gaps.n);
+    tl_metric_add(TL_M_GAP_MESSAGES, live_n * (int64_t)item->gaps.msgs);
 }
 
 /* A view that could not take its update is of no use: all its sessions have to go. */
@@ -298,7 +301,6 @@ static void tell(struct tl_batch_item *item)
         return;
     view->state = item->state;
     view->refusal = item->refusal;
-    count_gaps(view, item);
     if (item->state == TL_ATTACH_REFUSED) {
         each_session(view, true, refuse);
         each_session(view, false, refuse);
@@ -306,8 +308,6 @@ static void tell(struct tl_batch_item *item)
     }
     if (item->more)
         each_session(view, true, pump);
-    if (item->gaps_n > 0)
-        tell_gap(view, item->gap_msgs);
     if (item->state == TL_ATTACH_LIVE) {
         if (tl_channel_view_is_current(view)) /* or the next batch brings the rest */
             each_session(view, false, acknowledge);
@@ -363,8 +363,10 @@ void tl_worker_on_batch(struct tl_mail *mail)
 {
     struct tl_batch *batch = TL_CONTAINER(mail, struct tl_batch, mail);
     struct tl_worker *worker = batch->worker;
-    for (size_t i = 0; i < batch->n; i++)
+    for (size_t i = 0; i < batch->n; i++) {
         catch_up(&batch->items[i]);
+        tell_gaps(&batch->items[i]);
+    }
     for (size_t i = 0; i < batch->n; i++)
         apply(&batch->items[i]);
     fan_out_all(batch);

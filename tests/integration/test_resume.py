@@ -157,6 +157,79 @@ def test_a_lost_link_closes_those_who_asked_and_keeps_the_others(gateway, tmp_pa
         redis.stop()
 
 
+def publish_at_once(redis, channel, payloads):
+    """In one piece, so that the gateway is likely to read them as one batch."""
+    with redis.client.pipeline(transaction=True) as together:
+        for payload in payloads:
+            together.publish(channel, payload)
+        together.execute()
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("watched", [False, True], ids=["websocket", "with-sse"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_gap_closes_between_what_came_before_and_what_comes_behind(gateway, shared_redis, channel,
+                                                                     workers, watched):
+    g = gateway("--redis", shared_redis.url, "--max-message", 1000, "--workers", workers)
+    here = position(g, channel)
+    if watched:  # the event that tells event streams stands in the log
+        sse = Sse(g, f"/sse/{channel}").acked()
+    strict = [WebSocket(g, f"/ws/{channel}?{query}") for query in ("strict=1", f"since={here}")
+              for _ in range(8)]
+    plain = WebSocket(g, f"/ws/{channel}")
+    publish_at_once(shared_redis, channel, [b"1", b"2", b"x" * 2000, b"3", b"4"])
+    assert [plain.payload() for _ in range(4)] == [b"1", b"2", b"3", b"4"]
+    for ws in strict:
+        assert ws.payload() == b"1" and ws.payload() == b"2"
+        behind, missed = told_gap(ws)
+        assert missed == 1
+    if watched:
+        assert [sse.event().name for _ in range(3)] == ["message", "message", "gap"]
+    back = [WebSocket(g, f"/ws/{channel}?since={behind}&received={n}") for n in range(3)]
+    shared_redis.publish(channel, b"5")
+    for n, ws in enumerate(back):
+        assert [ws.payload() for _ in range(n, 3)] == [b"3", b"4", b"5"][n:]
+    assert g.metric("gap_messages_total") == 17 + watched
+
+
+@pytest.mark.parametrize("how", ["too big", "link lost"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_is_too_slow_for_what_came_before_a_gap_is_told_that_too(gateway, tmp_path, channel,
+                                                                     workers, how):
+    redis, n = harness.Redis(tmp_path / "redis"), 5000
+    try:
+        g = gateway("--redis", redis.url, "--max-message", 10000, "--workers", workers,
+                    "--log-messages", 10000, "--log-bytes", "64MiB")
+        slow = WebSocket(g, f"/ws/{channel}?strict=1", receive_buffer=4096)
+        for first in range(0, n, 500):
+            publish_at_once(redis, channel, [b"%06d" % i + b"x" * 4000
+                                             for i in range(first, first + 500)])
+        g.wait_metric("messages_in_total", n)
+        if how == "too big":
+            redis.publish(channel, b"x" * 20000)
+        else:
+            redis.kill()
+            g.wait_unready()
+            redis.start()
+        g.wait_metric("gap_closes_total", 1)
+        redis.publish(channel, b"behind")
+        seen, end = 0, None
+        while not end:
+            try:
+                assert int(slow.payload()[:6]) == seen
+                seen += 1
+            except harness.Ended as e:
+                end = e
+        assert end.code == 4410 and 0 < seen < n
+        behind, missed = GAP.match(end.reason.decode()).groups()
+        lost = n - seen + (how == "too big")
+        assert missed == (str(lost) if how == "too big" else "?")
+        assert g.metric("gap_messages_total") == lost
+        assert WebSocket(g, f"/ws/{channel}?since={behind}").payload() == b"behind"
+    finally:
+        redis.stop()
+
+
 @pytest.mark.parametrize("query", [
     "since=x&received=-1", "received=1x", "received=", "strict=2", "strict=yes", "strict=%zz",
     "since=x&received=1000000000000000000", "history=", "history=x", "history=5d", "history=-1",
