@@ -23,7 +23,15 @@ static uint64_t now_of(const struct tl_session *s)
     return tl_loop_now_ms(s->worker->loop);
 }
 
-/* --- the timer: one, for the phase's deadline and for a send that does not move --- */
+/* --- the timer: one, for the phase's deadline, a send that does not move, and the next message
+ * where the rate is limited --- */
+
+/* When the next message may go, where the rate is limited. Rounded up, so that many sessions wake
+ * the worker together. */
+static uint64_t pace_ms(const struct tl_session *s)
+{
+    return (s->sub.next_ms + RATE_GRAIN_MS - 1) / RATE_GRAIN_MS * RATE_GRAIN_MS;
+}
 
 static void start_timer(struct tl_session *s)
 {
@@ -31,6 +39,8 @@ static void start_timer(struct tl_session *s)
     uint64_t stall_ms = s->progress_ms + s->worker->config->stall_timeout_ms;
     if (s->sending && stall_ms < due_ms)
         due_ms = stall_ms;
+    if (s->paced && pace_ms(s) < due_ms)
+        due_ms = pace_ms(s);
     tl_loop_timer_start(s->worker->loop, &s->timer, due_ms > now_ms ? due_ms - now_ms : 0);
 }
 
@@ -48,6 +58,12 @@ static void on_timer(struct tl_timer *timer)
         tl_metric_add(TL_M_STALLED, 1);
         tl_session_reset(s);
         return;
+    }
+    if (s->paced && now_ms >= pace_ms(s)) {
+        s->paced = false;
+        tl_session_pump(s);
+        if (s->closed)
+            return;
     }
     if (now_ms < s->beat_ms)
         start_timer(s);
@@ -254,6 +270,7 @@ bool tl_session_send_range(struct tl_session *s, const struct tl_range *range,
     s->sub.out = out;
     s->sending = true;
     s->sending_own = false;
+    s->queued = true;
     s->worker->queued_n++;
     return true;
 }
@@ -262,6 +279,7 @@ void tl_session_note_lag(struct tl_session *s)
 {
     if (!s->queued)
         return;
+    s->queued = false;
     note_rest(s);
     s->progress_ms = now_of(s);
     start_timer(s);
@@ -270,7 +288,6 @@ void tl_session_note_lag(struct tl_session *s)
 void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
 {
     tl_metric_add(TL_M_OVERFLOWS, 1);
-    s->queued = true;
     tl_metric_add(TL_M_GAPS, 1);
     tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
     s->phase->on_overflow(s, missed_msgs);
@@ -279,7 +296,6 @@ void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
 void tl_session_skip_to(struct tl_session *s, struct tl_mark to)
 {
     assert(!s->sub.out && to.off >= s->sub.off);
-    s->queued = false;
     s->sub.off = to.off;
     s->sub.msg = to.msg;
 }
@@ -297,19 +313,19 @@ static void conflate(struct tl_session *s)
     tl_session_skip_to(s, newest);
 }
 
-/* With a rule that limits the rate: is it time? If so, the newest message is next. */
-static bool is_due(struct tl_session *s, uint64_t interval_ms)
+/* Is there something in the lane to send, and may it go now? If not, the timer will tell: who waits
+ * stands in nobody's way. */
+static bool has_lane(struct tl_session *s)
 {
-    uint64_t now_ms = now_of(s);
-    if (now_ms < s->sub.next_ms) {
-        /* Rounded up, so that many sessions wake the worker together. */
-        uint64_t due_ms = (s->sub.next_ms + RATE_GRAIN_MS - 1) / RATE_GRAIN_MS * RATE_GRAIN_MS;
-        tl_worker_requeue(s->worker, s, due_ms - now_ms);
+    const struct tl_subscription *sub = &s->sub;
+    if (!sub->live || sub->off >= sub->view->view.head.off)
         return false;
+    bool is_due = sub->view->rule->interval_ms == 0 || now_of(s) >= sub->next_ms;
+    if (!is_due && !s->paced) {
+        s->paced = true;
+        start_timer(s);
     }
-    s->sub.next_ms = now_ms + interval_ms;
-    conflate(s);
-    return true;
+    return is_due;
 }
 
 static bool send_lane(struct tl_session *s)
@@ -317,8 +333,8 @@ static bool send_lane(struct tl_session *s)
     struct tl_subscription *sub = &s->sub;
     const struct tl_view *view = &sub->view->view;
     const struct tl_channel_rule *rule = sub->view->rule;
-    if (rule->interval_ms > 0 && !is_due(s, rule->interval_ms))
-        return false;
+    if (rule->interval_ms > 0)
+        conflate(s);
     if (sub->off < view->tail.off) {
         if (rule->overflow != TL_OVERFLOW_LATEST) {
             tl_session_overflow(s, view->tail.msg - sub->msg);
@@ -334,6 +350,8 @@ static bool send_lane(struct tl_session *s)
         return false;
     }
     ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
+    if (n > 0 || n == TL_SEND_PENDING)
+        sub->next_ms = rule->interval_ms > 0 ? now_of(s) + rule->interval_ms : 0;
     return sent_whole(s, range, n) || sent_partly(s, n);
 }
 
@@ -347,10 +365,10 @@ void tl_session_pump(struct tl_session *s)
             more = send_rest(s);
         else if (s->own)
             more = own = send_own(s);
-        else if (s->sub.live && s->sub.off < s->sub.view->view.head.off)
+        else if (has_lane(s))
             more = send_lane(s);
         else
-            own = true; /* nothing is left at all */
+            own = true; /* nothing is left to send now */
         if (own && !s->own && s->phase->on_own_sent)
             s->phase->on_own_sent(s);
         if (!more)

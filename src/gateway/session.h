@@ -59,6 +59,7 @@ struct tl_session {
     bool sending : 1;     /* a send is in flight in the background */
     bool sending_own : 1; /* and it is of own bytes */
     bool queued : 1;      /* and it was queued by the fan-out in progress */
+    bool paced : 1;       /* waits for sub.next_ms, with the timer */
     bool reading : 1;     /* input is wanted */
     bool input_ended : 1; /* the peer sends no more */
     bool alive : 1;       /* something came, or was taken, since the last ping */

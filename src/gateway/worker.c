@@ -202,7 +202,7 @@ static void catch_up(const struct tl_batch_item *item)
     const struct tl_channel_view *view = item->view;
     uint64_t tail_off = item->update.tail.off;
     struct tl_list *next;
-    if (!item->has_update || view->state == TL_ATTACH_WAITING)
+    if (!item->has_update || view->state == TL_ATTACH_WAITING || tail_off == view->view.tail.off)
         return;
     for (struct tl_list *l = view->worker->ready.next; l != &view->worker->ready; l = next) {
         next = l->next;
