@@ -43,4 +43,9 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
 /* The same with {error, hint}; statuses that close the connection do. Counts the refusal. */
 void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint);
 
+/* Where the acknowledged subscription begins, by the request's terms and the channel's rule; see
+ * tl_terms_start(). */
+enum tl_resume tl_exchange_start(const struct tl_session *s, struct tl_mark *ret_from,
+                                 uint64_t *ret_missed);
+
 #endif

@@ -104,6 +104,19 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
         end_exchange(s, keep_alive);
 }
 
+enum tl_resume tl_exchange_start(const struct tl_session *s, struct tl_mark *ret_from,
+                                 uint64_t *ret_missed)
+{
+    const struct tl_channel_view *view = s->sub.view;
+    const struct tl_terms *terms = &s->exchange->terms;
+    uint64_t now_ms = tl_loop_now_ms(s->worker->loop);
+    if (view->rule->overflow != TL_OVERFLOW_LATEST)
+        return tl_terms_start(terms, &view->view, now_ms, ret_from, ret_missed);
+    /* A raw WebSocket's messages carry no positions. */
+    *ret_missed = 0;
+    return tl_terms_start_latest(terms, &view->view, now_ms, view->lane == TL_LANE_WS, ret_from);
+}
+
 /* --- CORS: an allowed page of another origin may read the answer --- */
 
 static void add_cors(struct tl_exchange *exchange, const struct tl_http1_request *request)

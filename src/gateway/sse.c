@@ -32,12 +32,9 @@ static void append_gap(struct tl_buf *out, uint64_t missed, const char *reason)
  * it wants, or now (R16). */
 static struct tl_mark resume(struct tl_session *s, struct tl_buf *out)
 {
-    const struct tl_view *view = &s->sub.view->view;
-    const struct tl_exchange *exchange = s->exchange;
     struct tl_mark from;
     uint64_t missed;
-    enum tl_resume outcome =
-        tl_terms_start(&exchange->terms, view, tl_loop_now_ms(s->worker->loop), &from, &missed);
+    enum tl_resume outcome = tl_exchange_start(s, &from, &missed);
     if (outcome == TL_RESUME_FROM)
         return from;
     tl_metric_add(TL_M_GAPS, 1);

@@ -110,3 +110,17 @@ enum tl_resume tl_terms_start(const struct tl_terms *terms, const struct tl_view
         *ret_from = tl_view_history(view, terms->history_msgs);
     return TL_RESUME_FROM;
 }
+
+enum tl_resume tl_terms_start_latest(const struct tl_terms *terms, const struct tl_view *view,
+                                     uint64_t now_ms, bool is_start, struct tl_mark *ret_from)
+{
+    uint64_t missed;
+    enum tl_resume outcome = tl_terms_start(terms, view, now_ms, ret_from, &missed);
+    if (!terms->resumes || (outcome == TL_RESUME_FROM && !is_start))
+        return outcome;
+    struct tl_mark newest = tl_view_history(view, 1);
+    if (outcome == TL_RESUME_FROM && ret_from->idx > newest.idx)
+        return outcome; /* as many messages as there were: it has them all */
+    *ret_from = newest;
+    return outcome == TL_RESUME_VOID ? outcome : TL_RESUME_FROM;
+}

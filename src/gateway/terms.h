@@ -30,4 +30,13 @@ TL_MUST_USE bool tl_terms_read(const struct tl_http1_request *request, struct tl
 enum tl_resume tl_terms_start(const struct tl_terms *terms, const struct tl_view *view,
                               uint64_t now_ms, struct tl_mark *ret_from, uint64_t *ret_missed);
 
+/*
+ * The same on a channel whose latest counts: what its rule leaves out is no gap, so whoever falls
+ * short of the newest message begins with that. is_start: the position is where the client began
+ * once, and how much came since tells nothing of which; else it belongs to the last message that it
+ * has. TL_RESUME_FROM, or TL_RESUME_VOID with the newest message of this epoch to begin with.
+ */
+enum tl_resume tl_terms_start_latest(const struct tl_terms *terms, const struct tl_view *view,
+                                     uint64_t now_ms, bool is_start, struct tl_mark *ret_from);
+
 #endif

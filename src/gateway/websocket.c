@@ -332,9 +332,9 @@ void tl_websocket_start(struct tl_session *s)
 {
     const struct tl_exchange *exchange = s->exchange;
     const struct tl_view *view = &s->sub.view->view;
-    uint64_t missed, now_ms = tl_loop_now_ms(s->worker->loop);
     struct tl_mark from;
-    enum tl_resume outcome = tl_terms_start(&exchange->terms, view, now_ms, &from, &missed);
+    uint64_t missed;
+    enum tl_resume outcome = tl_exchange_start(s, &from, &missed);
     s->duplex = exchange->route->kind == TL_ROUTE_DUPLEX;
     s->polite_close = exchange->route->polite_close;
     s->strict = exchange->terms.strict;

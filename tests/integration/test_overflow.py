@@ -122,6 +122,54 @@ def test_nobody_gets_more_than_the_rate_and_everybody_the_last(gateway, workers)
     assert all(int(each.payload()[:6]) == 400 for each in clients)
 
 
+def until_mark(g, connection, channel):
+    """The payloads that a client gets before the next one that is published."""
+    g.publish(channel, b"mark")
+    got = [connection.payload()]
+    while got[-1] != b"mark":
+        got.append(connection.payload())
+    return got[:-1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("received, expected", [
+    ("", [b"8"]), ("&received=0", [b"8"]), ("&received=1", [b"8"]), ("&received=8", [b"8"]),
+    ("&received=9", [])])
+def test_who_comes_back_where_the_latest_counts_begins_with_it(gateway, workers, received, expected):
+    """Some may have been left out of what it counted, so that it cannot know which it has."""
+    g = gateway(*RULES[2:4], "--channel", "short_*: overflow=latest, history=4", "--workers", workers)
+    for channel in ("latest_1", "short_1"):
+        here = g.get(f"/position/{channel}").json()["position"]
+        for i in range(9):
+            g.publish(channel, b"%d" % i)
+        back = WebSocket(g, f"/ws/{channel}?since={here}{received}")
+        assert until_mark(g, back, channel) == expected
+    assert g.metric("gaps_total") == 0 and g.metric("gap_closes_total") == 0
+
+
+def test_an_event_stream_that_comes_back_where_the_latest_counts_knows_what_it_has(gateway):
+    g = gateway("--channel", "latest_*: overflow=latest, history=4")
+    for has, expected in ((8, []), (7, [b"8"]), (5, [b"6", b"7", b"8"]), (3, [b"8"]), (0, [b"8"])):
+        channel = f"latest_{has}"
+        ids = [g.publish(channel, b"%d" % i).json()["position"] for i in range(9)]
+        back = Sse(g, f"/sse/{channel}", headers={"Last-Event-ID": ids[has]}).acked()
+        assert until_mark(g, back, channel) == expected
+    assert g.metric("gaps_total") == 0
+
+
+def test_a_position_of_another_time_is_told_where_the_latest_counts_too(gateway):
+    g = gateway(*RULES)
+    for i in range(3):
+        g.publish("latest_1", b"%d" % i)
+    end = WebSocket(g, "/ws/latest_1?since=0123456789abcdef-7").ended()
+    assert end.code == 4410 and end.reason.endswith(b"missed=?")
+    since = end.reason.split(b" ")[1].decode()
+    assert until_mark(g, WebSocket(g, f"/ws/latest_1?since={since}"), "latest_1") == [b"2"]
+    sse = Sse(g, "/sse/latest_1?since=0123456789abcdef-7")
+    assert [sse.event().name for _ in range(3)] == ["gap", "position", "message"]
+    assert sse.last_id and g.metric("gaps_total") == 2
+
+
 def test_the_first_rule_that_matches_wins_and_others_are_as_the_flags_say(gateway):
     g = gateway("--log-messages", 5, "--channel", "a_long*: history=50", "--channel",
                 "a_*: history=2")

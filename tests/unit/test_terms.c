@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "feed/log.h"
 #include "gateway/terms.h"
 
 #include <stdio.h>
@@ -98,6 +99,114 @@ static void numbers_that_are_none_are_refused(void **state)
     assert_true(good("received=%31", NULL).position.idx == 1);
 }
 
+/* --- where the latest counts --- */
+
+#define MESSAGES_N 5
+
+/* Control event, five messages; at most three are kept. The epoch is 1, as is its first message. */
+struct channel {
+    struct tl_log_limits limits;
+    struct tl_log log;
+    struct tl_view view;
+};
+
+static void tell(struct channel *ch)
+{
+    struct tl_segment *segs[8];
+    const struct tl_chain *chain = &ch->log.lanes[TL_LANE_WS].chain;
+    struct tl_view_update update = {
+        .segs = segs,
+        .head = tl_log_head(&ch->log, TL_LANE_WS),
+        .tail = tl_log_tail(&ch->log, TL_LANE_WS),
+        .epoch = ch->log.epoch,
+        .epoch_idx = ch->log.epoch_idx,
+    };
+    assert_true(chain->n <= 8);
+    for (; update.segs_n < chain->n; update.segs_n++)
+        segs[update.segs_n] = tl_segment_ref(tl_chain_at(chain, update.segs_n));
+    tl_view_deinit(&ch->view);
+    assert_int_equal(tl_view_apply(&ch->view, &update), 0);
+}
+
+static void append(struct channel *ch)
+{
+    struct tl_message message = {.payload = TL_LIT("x")};
+    assert_int_equal(tl_log_append(&ch->log, &message, 0), 0);
+    tl_log_evict(&ch->log, 0);
+}
+
+static void channel_init(struct channel *ch)
+{
+    *ch = (struct channel){.limits = {3, 1 << 20, 1 << 20}};
+    tl_log_init(&ch->log, &ch->limits, 1, false);
+    assert_int_equal(tl_log_append_control(&ch->log, TL_LIT("event: gap\ndata: 1\n\n"), 0), 0);
+    for (int i = 0; i < MESSAGES_N; i++)
+        append(ch);
+    tell(ch);
+}
+
+static void channel_deinit(struct channel *ch)
+{
+    tl_view_deinit(&ch->view);
+    tl_log_deinit(&ch->log);
+}
+
+static void check_latest(const struct channel *ch, struct tl_position position, bool is_start,
+                         enum tl_resume outcome, uint64_t from_idx)
+{
+    struct tl_terms terms = {.resumes = true, .position = position};
+    struct tl_mark from;
+    assert_int_equal(tl_terms_start_latest(&terms, &ch->view, 0, is_start, &from), outcome);
+    assert_int_equal(from.idx, from_idx);
+}
+
+static void who_falls_short_of_the_latest_begins_with_it(void **state)
+{
+    (void)state;
+    struct channel ch;
+    channel_init(&ch);
+    /* Entries 3, 4 and 5 are kept; the newest message is the one behind 5. */
+    for (uint64_t idx = 0; idx <= 6; idx++) {
+        struct tl_position position = {1, idx};
+        check_latest(&ch, position, true, TL_RESUME_FROM, idx == 6 ? 6 : 5);
+        check_latest(&ch, position, false, TL_RESUME_FROM, idx < 3 ? 5 : idx);
+    }
+    channel_deinit(&ch);
+}
+
+static void another_time_is_told_and_begins_with_the_latest_of_this_one(void **state)
+{
+    (void)state;
+    struct channel ch;
+    channel_init(&ch);
+    for (int is_start = 0; is_start < 2; is_start++) {
+        check_latest(&ch, (struct tl_position){2, 5}, is_start, TL_RESUME_VOID, 5);
+        check_latest(&ch, (struct tl_position){1, 7}, is_start, TL_RESUME_VOID, 5);
+    }
+    tl_log_new_epoch(&ch.log, 2);
+    tell(&ch);
+    check_latest(&ch, (struct tl_position){1, 6}, true, TL_RESUME_VOID, 6);
+    append(&ch);
+    tell(&ch);
+    check_latest(&ch, (struct tl_position){1, 6}, true, TL_RESUME_VOID, 6);
+    check_latest(&ch, (struct tl_position){2, 7}, true, TL_RESUME_FROM, 7);
+    channel_deinit(&ch);
+}
+
+static void a_newcomer_has_its_history_where_the_latest_counts_too(void **state)
+{
+    (void)state;
+    struct channel ch;
+    struct tl_mark from;
+    channel_init(&ch);
+    for (uint64_t n = 0; n < 5; n++) {
+        struct tl_terms terms = {.history_msgs = n};
+        assert_int_equal(tl_terms_start_latest(&terms, &ch.view, 0, true, &from), TL_RESUME_FROM);
+        assert_int_equal(from.idx, n < 3 ? 6 - n : 3);
+    }
+    channel_deinit(&ch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -107,6 +216,9 @@ int main(void)
         cmocka_unit_test(the_browsers_own_header_goes_before_the_link),
         cmocka_unit_test(history_is_a_number_or_a_time),
         cmocka_unit_test(numbers_that_are_none_are_refused),
+        cmocka_unit_test(who_falls_short_of_the_latest_begins_with_it),
+        cmocka_unit_test(another_time_is_told_and_begins_with_the_latest_of_this_one),
+        cmocka_unit_test(a_newcomer_has_its_history_where_the_latest_counts_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
