@@ -37,9 +37,6 @@ static struct channel channels[MODEL_CHANNELS];
 static unsigned gateway;
 static const struct tl_hub *hub;
 static uint8_t bytes[SIZE_MOST];
-/* A strict WebSocket may be sent what follows an upstream gap before it is closed for it, when both
- * come in one batch: not checked until that is mended. */
-static const bool strict_order = false;
 
 void model_start(void)
 {
@@ -381,7 +378,7 @@ static void check_resumed(struct oracle *o, uint64_t epoch, uint64_t idx)
 {
     bool same = o->since.gateway == gateway && o->since.epoch == epoch;
     if (!o->gap_told) {
-        if (o->lane == TL_LANE_SSE && (!same || o->since.idx != idx))
+        if (o->lane == TL_LANE_SSE && (!same || (o->since.idx != idx && !may_skip(o))))
             sim_fail("R16: %s resumes elsewhere, and is told nothing", who(o));
         o->doomed = o->lane == TL_LANE_WS && !was_of_now(o);
         place_at(o, o->since.next);
@@ -421,12 +418,21 @@ static uint32_t less(uint32_t a, uint32_t b)
     return a > b ? a - b : 0;
 }
 
+/* How many of what was there before it came it may begin with: what it asked for, and where the
+ * latest counts the newest, if its position was of another time. */
+static uint32_t may_go_back(const struct oracle *o)
+{
+    if (o->start == START_SINCE)
+        return may_skip(o) ? 1 : 0;
+    return o->start == START_HISTORY ? o->history : 0;
+}
+
 /* The first arrival that it may get next. */
 static uint32_t first_next(const struct oracle *o)
 {
     if (o->placed)
         return o->next;
-    return less(o->before.arrivals, o->start == START_HISTORY ? o->history : 0) + o->skipped;
+    return less(o->before.arrivals, may_go_back(o)) + o->skipped;
 }
 
 /* Where the first message may stand of somebody who came without a position (R8, R10). */
@@ -477,8 +483,7 @@ void oracle_message(struct oracle *o, uint32_t message, uint64_t epoch, uint64_t
     bool skipped = may_skip(o) && (!o->placed || at > o->next || at <= model_tail(o->channel));
     if (skipped)
         o->down = false;
-    if (renewed && !o->gap_told && !skipped &&
-        (o->lane == TL_LANE_SSE || (o->strict && strict_order)))
+    if (renewed && !o->gap_told && !skipped && (o->lane == TL_LANE_SSE || o->strict))
         sim_fail("R16: %s passes into another epoch at #%u without a word", who(o), at);
     o->epoch = arrival->epoch;
     o->gap_told = o->gap_counted = false;
