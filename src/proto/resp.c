@@ -24,7 +24,11 @@ void tl_resp_reset(struct tl_resp *r)
 {
     tl_buf_deinit(&r->buf);
     struct tl_resp_limits limits = r->limits;
+    tl_resp_visit *visit = r->visit;
+    void *visit_arg = r->visit_arg;
     tl_resp_init(r, &limits);
+    r->visit = visit;
+    r->visit_arg = visit_arg;
 }
 
 bool tl_resp_is(const struct tl_resp_value *value, const char *text)
@@ -58,6 +62,8 @@ static int open_slot(struct tl_resp *r, enum tl_resp_type type)
     int slot;
     if (r->depth == 0)
         slot = 0;
+    else if (r->visit)
+        slot = (int)(r->values_n = 1); /* the last one was told already */
     else if (r->depth == 1 && !r->frames[0].attribute && r->values_n < TL_RESP_VALUES_MAX)
         slot = (int)++r->values_n;
     else
@@ -75,9 +81,26 @@ static enum step expect_line(struct tl_resp *r)
     return STEP_ON;
 }
 
+/* Tell of the value that ended, or of the aggregate that began, and keep nothing of it. */
+static void tell(struct tl_resp *r, unsigned depth)
+{
+    struct tl_resp_value *value = &r->values[0];
+    if (!r->visit || r->values_n == 0)
+        return;
+    if (!value->oversize)
+        value->bytes.p =
+            value->bytes.n ? (r->buffered ? r->buf.p : r->in.p) + r->offsets[1] : (uint8_t *)"";
+    r->visit(r->visit_arg, depth, value);
+    if (r->buffered && !value->oversize && value->bytes.n > 0)
+        r->buf.n = r->offsets[1];
+    r->kept_bytes = 0;
+    r->values_n = 0;
+}
+
 /* A value ended: so do the aggregates whose last one it was. */
 static enum step close_value(struct tl_resp *r)
 {
+    tell(r, r->depth);
     while (r->depth > 0) {
         struct tl_resp_frame *frame = &r->frames[r->depth - 1];
         if (--frame->left > 0)
@@ -219,6 +242,7 @@ static enum step aggregate_line(struct tl_resp *r, enum tl_resp_type type, struc
     }
     if (n == 0)
         return attribute ? expect_line(r) : close_value(r);
+    tell(r, r->depth);
     r->frames[r->depth++] = (struct tl_resp_frame){(uint32_t)n * each, attribute};
     return expect_line(r);
 }

@@ -48,6 +48,10 @@ struct tl_resp_limits {
     bool resp3;             /* take RESP3's types; otherwise they are BAD */
 };
 
+/* Told of each value below the top as it ends, aggregates as they begin: the depth it stands in (1:
+ * an element of the top one). Its text is lent for the call. */
+typedef void tl_resp_visit(void *arg, unsigned depth, const struct tl_resp_value *value);
+
 struct tl_resp_frame {
     uint32_t left;  /* values still to come */
     bool attribute; /* RESP3 |: its values are dropped, and it stands for no value itself */
@@ -58,6 +62,10 @@ struct tl_resp {
     struct tl_resp_value values[TL_RESP_VALUES_MAX]; /* its first elements if it is an aggregate */
     uint32_t values_n;
     const char *reason; /* static text after BAD */
+    /* Set by the owner after tl_resp_init(), or NULL: then no element of an aggregate is kept, so
+     * that a reply may be of any size, and of any shape within TL_RESP_DEPTH_MAX. */
+    tl_resp_visit *visit;
+    void *visit_arg;
 
     struct tl_resp_limits limits;
     struct tl_buf buf; /* of a reply that spans reads: kept texts, then the unfinished token */
@@ -80,7 +88,7 @@ struct tl_resp {
 /* Ready for the first byte of a connection. Allocates nothing. */
 void tl_resp_init(struct tl_resp *r, const struct tl_resp_limits *limits);
 
-/* Free the buffer; ready for another connection with the same limits. */
+/* Free the buffer; ready for another connection with the same limits and visitor. */
 void tl_resp_reset(struct tl_resp *r);
 
 /*

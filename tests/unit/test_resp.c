@@ -287,9 +287,62 @@ static void a_failed_allocation_is_told_and_leaks_nothing(void **state)
     tl_buf_deinit(&in);
 }
 
+static void on_visit(void *arg, unsigned depth, const struct tl_resp_value *value)
+{
+    struct tl_buf *out = arg;
+    tl_buf_printf(out, "%u", depth);
+    print(out, value);
+}
+
+static char *visit(struct tl_bytes in, size_t piece)
+{
+    struct tl_resp r;
+    struct tl_buf out = {0};
+    tl_resp_init(&r, &(struct tl_resp_limits){8, 12, 64, false});
+    r.visit = on_visit;
+    r.visit_arg = &out;
+    tl_resp_reset(&r);
+    while (in.n > 0) {
+        size_t used, n = piece ? piece : 1 + tl_random_below(9);
+        n = n < in.n ? n : in.n;
+        uint8_t *copy = malloc(n);
+        assert_non_null(copy);
+        memcpy(copy, in.p, n);
+        enum tl_parse got = tl_resp_push(&r, tl_bytes(copy, n), &used);
+        assert_int_not_equal(got, TL_PARSE_BAD);
+        if (got == TL_PARSE_DONE) {
+            assert_int_equal(r.values_n, 0);
+            print(&out, &r.top);
+        }
+        assert_true(r.buf.n < 64); /* nothing is gathered but what is being read */
+        free(copy);
+        in = tl_bytes_skip(in, used);
+    }
+    tl_buf_byte(&out, 0);
+    tl_resp_reset(&r);
+    return (char *)out.p;
+}
+
+static void a_visitor_is_told_of_every_value_and_nothing_is_kept(void **state)
+{
+    (void)state;
+    static const char in[] =
+        "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$4\r\ndata\r\n$0\r\n\r\n*2\r\n$3\r\n"
+        "1-2\r\n*2\r\n$4\r\ndata\r\n$9\r\n123456789\r\n"
+        "$-1\r\n*3\r\n*0\r\n-ERR\r\n:7\r\n+OK\r\n";
+    static const char text[] = "1*2 2$s 2*2 3*2 4$1-1 4*2 5$data 5$ 3*2 4$1-2 4*2 5$data "
+                               "5$oversize 9 *1 _ 1*0 1-ERR 1:7 *3 +OK ";
+    for (int i = 0; i < 40; i++) {
+        char *got = visit(tl_bytes_str(in), i == 0 ? SIZE_MAX : i == 1 ? 1 : 0);
+        assert_string_equal(got, text);
+        tl_free(got);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_visitor_is_told_of_every_value_and_nothing_is_kept),
         cmocka_unit_test(a_message_is_three_strings),
         cmocka_unit_test(scalars_are_read),
         cmocka_unit_test(what_lies_whole_in_the_bytes_is_not_copied),
