@@ -114,24 +114,33 @@ static bool can_take(const struct tl_segment *seg, size_t n, size_t name_n, uint
     return tl_segment_fits(seg, n, name_n) && now_ms <= seg->base_ms + UINT32_MAX;
 }
 
-int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struct tl_mark base,
-                    uint64_t now_ms)
+/* What a segment keeps beside the encoding. Only the WebSocket lane is ever decoded again, so only
+ * it keeps names. */
+static struct tl_bytes kept_name(const struct tl_lane *lane, const struct tl_lane_item *item)
 {
-    size_t n = tl_lane_encoded_size(lane, item);
+    if (item->tag.n > 0)
+        return item->tag;
+    return lane->kind == TL_LANE_WS ? item->name : tl_bytes(NULL, 0);
+}
+
+/* Room for an encoding of n bytes with a name of name_n. */
+static int reserve(struct tl_lane *lane, size_t n, size_t name_n, struct tl_mark base,
+                   uint64_t now_ms)
+{
     struct tl_segment *last = tl_chain_last(&lane->chain);
-    if (last && can_take(last, n, item->name.n, now_ms))
+    if (last && can_take(last, n, name_n, now_ms))
         return 0;
-    if (n + item->name.n > UINT32_MAX / 2)
+    if (n + name_n > UINT32_MAX / 2)
         return -EMSGSIZE;
     uint32_t cap = shrunk_cap(lane);
-    bool oversize = n + item->name.n > cap;
-    if (oversize && cap < SEGMENT_BYTES_MAX && n + item->name.n <= SEGMENT_BYTES_MAX / 2) {
-        while (cap < n + item->name.n)
+    bool oversize = n + name_n > cap;
+    if (oversize && cap < SEGMENT_BYTES_MAX && n + name_n <= SEGMENT_BYTES_MAX / 2) {
+        while (cap < n + name_n)
             cap *= 2;
         oversize = false;
     }
     if (oversize)
-        cap = (uint32_t)(n + item->name.n);
+        cap = (uint32_t)(n + name_n);
     base.off = lane->head_off;
     struct tl_segment *seg = tl_segment_new(cap, oversize ? 1 : cap / ENTRY_BYTES, base, now_ms);
     if (!seg)
@@ -145,13 +154,42 @@ int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struc
     return 0;
 }
 
+int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struct tl_mark base,
+                    uint64_t now_ms)
+{
+    return reserve(lane, tl_lane_encoded_size(lane, item), kept_name(lane, item).n, base, now_ms);
+}
+
 void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint64_t now_ms)
 {
     size_t n = tl_lane_encoded_size(lane, item);
-    /* Only the WebSocket lane is ever decoded again, so only it keeps names. */
-    struct tl_bytes name = lane->kind == TL_LANE_WS ? item->name : tl_bytes(NULL, 0);
-    uint8_t *at = tl_segment_add(tl_chain_last(&lane->chain), n, name, item->flags, now_ms);
+    uint8_t *at =
+        tl_segment_add(tl_chain_last(&lane->chain), n, kept_name(lane, item), item->flags, now_ms);
     encode(lane, item, at, n);
+    lane->head_off += n;
+}
+
+static uint32_t entry_n(const struct tl_segment *seg, uint32_t i)
+{
+    return seg->entries[i].end - tl_segment_start(seg, i);
+}
+
+int tl_lane_reserve_copy(struct tl_lane *lane, const struct tl_segment *seg, uint32_t i,
+                         struct tl_mark base)
+{
+    return reserve(lane, entry_n(seg, i), seg->entries[i].name_n, base,
+                   seg->base_ms + seg->entries[i].time_ms);
+}
+
+void tl_lane_append_copy(struct tl_lane *lane, const struct tl_segment *seg, uint32_t i)
+{
+    const struct tl_entry *entry = &seg->entries[i];
+    uint32_t n = entry_n(seg, i);
+    uint8_t *at = tl_segment_add(tl_chain_last(&lane->chain), n,
+                                 tl_bytes(seg->bytes + entry->name_at, entry->name_n), entry->flags,
+                                 seg->base_ms + entry->time_ms);
+    if (n > 0)
+        memcpy(at, seg->bytes + tl_segment_start(seg, i), n);
     lane->head_off += n;
 }
 

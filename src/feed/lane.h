@@ -20,8 +20,9 @@ struct tl_lane_item {
     struct tl_bytes name;     /* source channel, for pattern channels; else empty */
     struct tl_bytes position; /* the token a client has once it has this message */
     struct tl_bytes control;  /* a control event, as the SSE lane carries it */
-    uint8_t flags;            /* enum tl_entry_flags */
-    bool name_line;           /* WebSocket: `name\n` goes before the payload */
+    struct tl_bytes tag; /* kept with the entry in every lane, in place of the name; or empty */
+    uint8_t flags;       /* enum tl_entry_flags */
+    bool name_line;      /* WebSocket: `name\n` goes before the payload */
 };
 
 struct tl_lane {
@@ -52,8 +53,13 @@ void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint6
  * head. */
 void tl_lane_trim(struct tl_lane *lane, struct tl_mark tail);
 
+/* The same for the bytes of entry i of a segment of this lane, as they are. */
+TL_MUST_USE int tl_lane_reserve_copy(struct tl_lane *lane, const struct tl_segment *seg, uint32_t i,
+                                     struct tl_mark base);
+void tl_lane_append_copy(struct tl_lane *lane, const struct tl_segment *seg, uint32_t i);
+
 /*
- * The payload and name of message i of a segment of a WebSocket lane (name_line as it was
+ * The payload and name (or tag) of message i of a segment of a WebSocket lane (name_line as it was
  * encoded).
  */
 void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,

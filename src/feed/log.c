@@ -1,6 +1,7 @@
 #include "feed/log.h"
 
 #include "base/utf8.h"
+#include "feed/follow.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -33,7 +34,20 @@ struct tl_mark tl_log_tail(const struct tl_log *log, enum tl_lane_kind kind)
 
 struct tl_position tl_log_position(const struct tl_log *log)
 {
-    return (struct tl_position){log->epoch, log->head.idx};
+    if (log->stream.on)
+        return tl_follow_position(&log->stream, log->head.msg, log->stream.head);
+    return (struct tl_position){.epoch = log->epoch, .idx = log->head.idx};
+}
+
+struct tl_position tl_log_oldest(const struct tl_log *log)
+{
+    /* Entries of an older epoch are kept but prove nothing. */
+    bool whole = log->tail.idx > log->epoch_idx;
+    uint64_t idx = whole ? log->tail.idx : log->epoch_idx;
+    if (!log->stream.on)
+        return (struct tl_position){.epoch = log->epoch, .idx = idx};
+    struct tl_mark mark = tl_chain_mark(&log->lanes[TL_LANE_WS].chain, idx, log->head);
+    return tl_follow_position(&log->stream, mark.msg, whole ? log->stream.tail : log->stream.start);
 }
 
 void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
@@ -41,6 +55,7 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
     assert(epoch != 0 && epoch != log->epoch);
     log->epoch = epoch;
     log->epoch_idx = log->head.idx;
+    log->stream.start = log->stream.head;
 }
 
 static int append_item(struct tl_log *log, const struct tl_lane_item *item, uint64_t now_ms)
@@ -69,21 +84,32 @@ static int append_item(struct tl_log *log, const struct tl_lane_item *item, uint
 int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t now_ms)
 {
     char token[TL_POSITION_TEXT_MAX];
-    struct tl_position after = {log->epoch, log->head.idx + 1};
+    uint8_t tag[TL_ENTRY_ID_TAG_N];
+    struct tl_position after = {.epoch = log->epoch, .idx = log->head.idx + 1};
     struct tl_lane_item item = {
         .payload = message->payload,
         .name = message->name,
         .flags = tl_utf8_valid(message->payload) ? 0 : TL_ENTRY_BINARY,
         .name_line = log->name_line && message->name.n > 0,
     };
+    if (log->stream.on) {
+        after = tl_follow_position(&log->stream, log->head.msg + 1, message->id);
+        item.tag = tl_follow_tag(message->id, tag);
+    }
     if (log->lanes[TL_LANE_SSE].on)
         item.position = tl_bytes(token, tl_position_print(after, token));
-    return append_item(log, &item, now_ms);
+    int r = append_item(log, &item, now_ms);
+    if (r == 0 && log->stream.on)
+        log->stream.head = message->id;
+    return r;
 }
 
 int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event, uint64_t now_ms)
 {
+    uint8_t tag[TL_ENTRY_ID_TAG_N];
     struct tl_lane_item item = {.control = sse_event, .flags = TL_ENTRY_CONTROL};
+    if (log->stream.on)
+        item.tag = tl_follow_tag(log->stream.head, tag); /* it stands behind that entry */
     return append_item(log, &item, now_ms);
 }
 
@@ -113,6 +139,8 @@ static uint64_t messages_until(const struct tl_log *log, uint64_t idx)
 static uint64_t trim(struct tl_log *log, uint64_t idx)
 {
     uint64_t msgs = messages_until(log, idx);
+    if (log->stream.on)
+        log->stream.tail = tl_follow_id(&log->lanes[TL_LANE_WS].chain, idx - 1);
     struct tl_mark tail = {.idx = idx, .msg = log->tail.msg + msgs};
     for (int kind = TL_LANE_N - 1; kind >= 0; kind--) {
         struct tl_lane *lane = &log->lanes[kind];
@@ -145,6 +173,8 @@ static uint64_t entry_bytes(const struct tl_lane *lane, uint64_t idx)
 
 static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
 {
+    if (now_ms < log->held.until_ms)
+        return false;
     uint64_t time_ms = entry_time_ms(log, idx);
     return now_ms > time_ms && now_ms - time_ms > log->limits->age_max_ms;
 }
@@ -152,10 +182,12 @@ static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
 static bool is_due(const struct tl_log *log, uint64_t idx, const uint64_t bytes[TL_LANE_N],
                    uint64_t now_ms)
 {
+    bool held = now_ms < log->held.until_ms;
     for (int kind = 0; kind < TL_LANE_N; kind++)
-        if (bytes[kind] > log->limits->bytes_max)
+        if (bytes[kind] > log->limits->bytes_max + (held ? log->held.bytes : 0))
             return true;
-    return log->head.idx - idx > log->limits->msgs_max || is_too_old(log, idx, now_ms);
+    return log->head.idx - idx > log->limits->msgs_max + (held ? log->held.msgs : 0) ||
+           is_too_old(log, idx, now_ms);
 }
 
 uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms)
@@ -185,7 +217,14 @@ static int reencode(struct tl_log *log, struct tl_lane *lane, const struct tl_se
     char token[TL_POSITION_TEXT_MAX];
     tl_lane_ws_decode(seg, i, log->name_line && seg->entries[i].name_n > 0, &item);
     /* Before epoch_idx the epoch was another one, that nobody can resume from any more. */
-    struct tl_position after = {base.idx >= log->epoch_idx ? log->epoch : 0, base.idx + 1};
+    struct tl_position after = {.epoch = log->epoch, .idx = base.idx + 1};
+    if (log->stream.on) {
+        item.tag = item.name;
+        item.name = tl_bytes(NULL, 0);
+        after = tl_follow_position(&log->stream, base.msg + 1, tl_entry_id_of_tag(item.tag.p));
+    }
+    if (base.idx < log->epoch_idx)
+        after.epoch = 0;
     item.position = tl_bytes(token, tl_position_print(after, token));
     uint64_t now_ms = seg->base_ms + seg->entries[i].time_ms;
     int r = tl_lane_reserve(lane, &item, base, now_ms);
@@ -221,6 +260,8 @@ int tl_log_lane_open(struct tl_log *log, enum tl_lane_kind kind)
         return 0;
     /* Cursors of a lane's earlier life are gone with its subscribers; offsets may start anew. */
     tl_lane_init(lane, kind);
+    if (log->stream.on)
+        lane->head_off = lane->tail_off = TL_FOLLOW_BASE_OFF;
     int r = reencode_kept(log, lane);
     if (r < 0) {
         tl_lane_deinit(lane);

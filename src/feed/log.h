@@ -22,8 +22,13 @@ struct tl_log {
     struct tl_mark head, tail;       /* off is that of the WebSocket lane */
     uint64_t bytes;                  /* of kept messages, all lanes in use */
     uint64_t epoch;
-    uint64_t epoch_idx; /* the first entry of this epoch */
-    bool name_line;     /* WebSocket frames begin with the source channel's name */
+    uint64_t epoch_idx;            /* the first entry of this epoch */
+    bool name_line;                /* WebSocket frames begin with the source channel's name */
+    struct tl_stream_marks stream; /* feed/follow.h */
+    /* Older messages were put before the tail for somebody: until then so much more is kept. */
+    struct {
+        uint64_t until_ms, msgs, bytes;
+    } held;
 };
 
 /* limits must outlive the log. Cannot fail; nothing is allocated until a message comes. */
@@ -36,6 +41,7 @@ struct tl_message {
     struct tl_bytes payload;
     struct tl_bytes
         name; /* source channel of a pattern channel's message, <= 255 bytes; or empty */
+    struct tl_entry_id id; /* in a log that follows a stream: greater than the last one's */
 };
 
 /*
@@ -71,5 +77,7 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch);
 
 /* The position of whoever has all that was appended. */
 struct tl_position tl_log_position(const struct tl_log *log);
+/* That of the oldest entry that somebody may resume from. */
+struct tl_position tl_log_oldest(const struct tl_log *log);
 
 #endif

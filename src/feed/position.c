@@ -23,6 +23,10 @@ size_t tl_position_print(struct tl_position position, char out[TL_POSITION_TEXT_
     out[EPOCH_DIGITS] = '-';
     size_t n = EPOCH_DIGITS + 1;
     n += print_decimal(position.idx, out + n);
+    if (position.of_stream) {
+        out[n++] = '-';
+        n += tl_entry_id_print(position.id, out + n);
+    }
     out[n] = 0;
     return n;
 }
@@ -60,11 +64,22 @@ static bool parse_decimal(struct tl_bytes text, uint64_t *ret_v)
 
 bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
 {
-    struct tl_position position;
+    struct tl_position position = {0};
     if (text.n < EPOCH_DIGITS + 2 || text.p[EPOCH_DIGITS] != '-' ||
-        !parse_epoch(text, &position.epoch) ||
-        !parse_decimal(tl_bytes_skip(text, EPOCH_DIGITS + 1), &position.idx))
+        !parse_epoch(text, &position.epoch))
         return false;
+    struct tl_bytes place = tl_bytes_skip(text, EPOCH_DIGITS + 1);
+    const uint8_t *dash = memchr(place.p, '-', place.n);
+    if (dash) {
+        size_t n = (size_t)(dash - place.p);
+        position.of_stream = true;
+        if (!tl_entry_id_parse(tl_bytes_skip(place, n + 1), &position.id))
+            return false;
+        place.n = n;
+    }
+    if (!parse_decimal(place, &position.idx))
+        return false;
+    position.id_idx = position.of_stream ? position.idx : 0;
     *ret_position = position;
     return true;
 }

@@ -1,10 +1,14 @@
 #include "feed/view.h"
 
+#include "feed/follow.h"
+
 #include <assert.h>
 #include <errno.h>
 
 int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
 {
+    if (update->anew)
+        tl_chain_deinit(&view->chain);
     for (uint32_t i = 0; i < update->segs_n; i++) {
         if (tl_chain_push(&view->chain, update->segs[i]) == 0)
             continue;
@@ -16,6 +20,7 @@ int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
     view->tail = update->tail;
     view->epoch = update->epoch;
     view->epoch_idx = update->epoch_idx;
+    view->stream = update->stream;
     while (view->chain.n > 1 && tl_chain_at(&view->chain, 1)->base.idx <= view->tail.idx)
         tl_segment_unref(tl_chain_pop(&view->chain));
     return 0;
@@ -121,25 +126,6 @@ unsigned tl_view_pin(const struct tl_view *view, uint64_t from, uint64_t to,
     return n;
 }
 
-enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
-                              struct tl_mark *ret_from, uint64_t *ret_missed)
-{
-    *ret_missed = 0;
-    *ret_from = view->head;
-    if (position.epoch != view->epoch || position.idx < view->epoch_idx ||
-        position.idx > view->head.idx)
-        return TL_RESUME_VOID;
-    if (position.idx >= view->tail.idx) {
-        *ret_from = tl_chain_mark(&view->chain, position.idx, view->head);
-        return TL_RESUME_FROM;
-    }
-    /* Control entries do not count, but those dropped are unknown one by one: they are few, and a
-     * new epoch begins at each, so none lies between here and there. */
-    *ret_from = view->tail;
-    *ret_missed = view->tail.idx - position.idx;
-    return TL_RESUME_GAP;
-}
-
 static uint64_t oldest_idx(const struct tl_view *view)
 {
     return view->tail.idx > view->epoch_idx ? view->tail.idx : view->epoch_idx;
@@ -156,6 +142,116 @@ static struct tl_mark back(const struct tl_view *view, uint64_t msgs_n, uint64_t
         from = tl_chain_mark(&view->chain, idx, view->head);
     }
     return from;
+}
+
+/* ---- a log that follows a stream ---- */
+
+/* What stands before the oldest entry that can be resumed from. */
+static struct tl_entry_id oldest_id(const struct tl_view *view)
+{
+    return view->tail.idx > view->epoch_idx ? view->stream.tail : view->stream.start;
+}
+
+struct tl_position tl_view_position(const struct tl_view *view, struct tl_mark mark)
+{
+    if (!view->stream.on)
+        return (struct tl_position){.epoch = view->epoch, .idx = mark.idx};
+    struct tl_entry_id id =
+        mark.idx > oldest_idx(view) ? tl_follow_id(&view->chain, mark.idx - 1) : oldest_id(view);
+    return tl_follow_position(&view->stream, mark.msg, id);
+}
+
+/* Behind the entry with this id. False: there is none of this epoch. */
+static bool find_id(const struct tl_view *view, struct tl_entry_id id, struct tl_mark *ret_mark)
+{
+    uint64_t low = oldest_idx(view), high = view->head.idx; /* entries before low have at most id */
+    if (tl_entry_id_cmp(id, oldest_id(view)) < 0)
+        return false;
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        if (tl_entry_id_cmp(tl_follow_id(&view->chain, mid), id) <= 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    struct tl_entry_id found =
+        low > oldest_idx(view) ? tl_follow_id(&view->chain, low - 1) : oldest_id(view);
+    *ret_mark = tl_chain_mark(&view->chain, low, view->head);
+    return tl_entry_id_cmp(found, id) == 0;
+}
+
+/* The entry itself proves the place. Where it is gone but this log was there when it came, its
+ * count does: no other stream can have had it meanwhile. */
+static bool find_position(const struct tl_view *view, const struct tl_position *position,
+                          struct tl_mark *ret_from)
+{
+    uint64_t oldest = oldest_idx(view), behind = position->idx - position->id_idx;
+    uint64_t left; /* messages from there to the head */
+    struct tl_mark mark;
+    bool counts = tl_entry_id_cmp(position->id, view->stream.known) >= 0;
+    if (find_id(view, position->id, &mark)) {
+        if (behind == 0) {
+            *ret_from = mark;
+            return true;
+        }
+        if (!counts)
+            return false;
+        left = view->head.msg - mark.msg - behind; /* more than there is wraps around */
+    } else if (counts && position->epoch == view->stream.epoch &&
+               tl_entry_id_cmp(position->id, oldest_id(view)) < 0) {
+        left = view->head.msg + view->stream.ahead - position->idx;
+    } else {
+        return false;
+    }
+    mark = tl_chain_mark(&view->chain, oldest, view->head);
+    if (left > view->head.msg - mark.msg)
+        return false;
+    *ret_from = back(view, left, oldest);
+    return true;
+}
+
+bool tl_view_must_ask(const struct tl_view *view, const struct tl_position *position)
+{
+    struct tl_mark from;
+    return view->stream.on && position->of_stream && !find_position(view, position, &from);
+}
+
+static enum tl_resume resume_stream(const struct tl_view *view, const struct tl_position *position,
+                                    struct tl_mark *ret_from, uint64_t *ret_missed)
+{
+    if (find_position(view, position, ret_from))
+        return TL_RESUME_FROM;
+    struct tl_mark oldest = tl_chain_mark(&view->chain, oldest_idx(view), view->head);
+    uint64_t added = oldest.msg + view->stream.ahead;
+    if (position->epoch != view->stream.epoch || position->idx >= added ||
+        tl_entry_id_cmp(position->id, oldest_id(view)) > 0)
+        return TL_RESUME_VOID;
+    *ret_from = oldest;
+    *ret_missed = added - position->idx;
+    return TL_RESUME_GAP;
+}
+
+/* ---- where to begin ---- */
+
+enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
+                              struct tl_mark *ret_from, uint64_t *ret_missed)
+{
+    *ret_missed = 0;
+    *ret_from = view->head;
+    if (view->stream.on && position.of_stream)
+        return resume_stream(view, &position, ret_from, ret_missed);
+    if (view->stream.on || position.of_stream || position.epoch != view->epoch ||
+        position.idx < view->epoch_idx || position.idx > view->head.idx)
+        return TL_RESUME_VOID;
+    if (position.idx >= view->tail.idx) {
+        *ret_from = tl_chain_mark(&view->chain, position.idx, view->head);
+        return TL_RESUME_FROM;
+    }
+    /* Control entries do not count, but those dropped are unknown one by one: they are few, and a
+     * new epoch begins at each, so none lies between here and there. */
+    *ret_from = view->tail;
+    *ret_missed = view->tail.idx - position.idx;
+    return TL_RESUME_GAP;
 }
 
 struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)

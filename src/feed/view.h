@@ -14,14 +14,17 @@ struct tl_view {
     struct tl_mark head, tail;
     uint64_t epoch;
     uint64_t epoch_idx; /* the first entry of this epoch */
+    struct tl_stream_marks stream;
 };
 
 /* What the writer tells: the new marks, and the segments that the view does not hold yet. */
 struct tl_view_update {
     struct tl_segment **segs; /* one reference each */
     uint32_t segs_n;
+    bool anew; /* and drops all that it has: older ones were put before */
     struct tl_mark head, tail;
     uint64_t epoch, epoch_idx;
+    struct tl_stream_marks stream;
 };
 
 /* A contiguous range of a lane, [from, to) at borders, as slices. */
@@ -59,6 +62,13 @@ enum tl_resume {
 };
 enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
                               struct tl_mark *ret_from, uint64_t *ret_missed);
+
+/* The position is of the stream that this log follows, and not found here: the stream may have
+ * older entries, or newer ones. */
+bool tl_view_must_ask(const struct tl_view *view, const struct tl_position *position);
+
+/* The position of whoever has all before the mark, which lies in this epoch. */
+struct tl_position tl_view_position(const struct tl_view *view, struct tl_mark mark);
 
 /*
  * Where a newcomer begins who wants the last msgs_n messages, or those appended at or after

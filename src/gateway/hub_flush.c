@@ -45,16 +45,20 @@ static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
         return;
     const struct tl_chain *chain = lane_chain(attachment);
     uint32_t n = untold_segments(chain, attachment->told);
+    bool anew = attachment->anew;
+    attachment->anew = false;
     for (uint32_t i = 0; i < n; i++)
         segs[i] = tl_segment_ref(tl_chain_at(chain, chain->n - n + i));
     attachment->told = tl_chain_last(chain);
     item->update = (struct tl_view_update){
         .segs = segs,
         .segs_n = n,
+        .anew = anew,
         .head = tl_log_head(&channel->log, lane),
         .tail = tl_log_tail(&channel->log, lane),
         .epoch = channel->log.epoch,
         .epoch_idx = channel->log.epoch_idx,
+        .stream = channel->log.stream,
     };
 }
 

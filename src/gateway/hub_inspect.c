@@ -8,9 +8,7 @@ static void look(const struct tl_channel *channel, struct tl_inspect *inspect)
     inspect->found = true;
     inspect->state = channel->life.state;
     inspect->head = tl_log_position(log);
-    /* Entries of an older epoch are kept but prove nothing. */
-    inspect->oldest = (struct tl_position){
-        log->epoch, log->tail.idx > log->epoch_idx ? log->tail.idx : log->epoch_idx};
+    inspect->oldest = tl_log_oldest(log);
     inspect->messages = log->head.msg - log->tail.msg;
     inspect->bytes = log->bytes;
 }

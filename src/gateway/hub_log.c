@@ -98,10 +98,10 @@ bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const
 static bool append_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
                        const char *reason)
 {
-    char event[200], token[TL_POSITION_TEXT_MAX], missed[24] = "null";
+    char event[256], token[TL_POSITION_TEXT_MAX], missed[24] = "null";
     tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
     struct tl_position position = tl_log_position(&channel->log);
-    if (channel->lane_views[TL_LANE_SSE] > 0)
+    if (channel->lane_views[TL_LANE_SSE] > 0 && !position.of_stream)
         position.idx++; /* the event itself is an entry */
     tl_position_print(position, token);
     if (msgs > 0)

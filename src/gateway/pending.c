@@ -11,8 +11,8 @@
 static void answer_position(struct tl_session *s)
 {
     const struct tl_view *view = &s->sub.view->view;
-    char json[80], token[TL_POSITION_TEXT_MAX];
-    tl_position_print((struct tl_position){view->epoch, view->head.idx}, token);
+    char json[TL_POSITION_TEXT_MAX + 24], token[TL_POSITION_TEXT_MAX];
+    tl_position_print(tl_view_position(view, view->head), token);
     int n = snprintf(json, sizeof json, "{\"position\":\"%s\"}\n", token);
     tl_subscription_close(&s->sub);
     tl_exchange_respond(s, 200, "application/json", tl_bytes(json, (size_t)n));

@@ -53,7 +53,7 @@ static void on_acknowledged(struct tl_session *s)
     if (s->told_down)
         tl_sse_control(&out, "broker", TL_LIT("{\"state\":\"up\"}"));
     struct tl_mark from = resume(s, &out);
-    struct tl_position position = {s->sub.view->view.epoch, from.idx};
+    struct tl_position position = tl_view_position(&s->sub.view->view, from);
     tl_sse_start(&out, tl_bytes(token, tl_position_print(position, token)));
     tl_exchange_free(s);
     if (!tl_session_own_buf(s, &out))

@@ -8,7 +8,7 @@
 /* The position that an EventSource brings back, or that a link carries. */
 static void read_position(const struct tl_http1_request *request, struct tl_terms *terms)
 {
-    uint8_t text[64];
+    uint8_t text[TL_POSITION_TEXT_MAX];
     size_t n = 0;
     struct tl_bytes id = tl_http1_header(request, "last-event-id");
     if (id.n > 0) {

@@ -51,7 +51,8 @@ static void send_text(struct client *c, const char *text, size_t n)
 static size_t print_terms(const struct client_terms *terms, bool sse, char *out, size_t out_n)
 {
     char token[TL_POSITION_TEXT_MAX];
-    struct tl_position position = {terms->since.epoch, terms->since.idx - terms->received};
+    struct tl_position position = {.epoch = terms->since.epoch,
+                                   .idx = terms->since.idx - terms->received};
     int n = 0;
     tl_position_print(position, token);
     if (terms->start == START_HISTORY)

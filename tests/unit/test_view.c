@@ -147,7 +147,8 @@ static void join(struct model *m, struct walker *w)
     check_history(m, view);
     for (int i = 0; i < CURSORS_N; i++) {
         uint64_t missed, kept = view->head.idx - view->tail.idx + 1;
-        struct tl_position position = {view->epoch, view->tail.idx + model_below(m, kept)};
+        struct tl_position position = {.epoch = view->epoch,
+                                       .idx = view->tail.idx + model_below(m, kept)};
         enum tl_resume outcome = tl_view_resume(view, position, &w->cursors[i].at, &missed);
         bool void_now = position.idx < view->epoch_idx;
         assert_int_equal(outcome, void_now ? TL_RESUME_VOID : TL_RESUME_FROM);
@@ -435,8 +436,9 @@ static void resume_of_every_position_is_exact(void **state)
             assert_int_equal(reader_tell(&r, &m.log), 0);
             for (uint64_t epoch = 0; epoch <= m.epochs + 1; epoch++)
                 for (uint64_t idx = 0; idx <= m.n + 2; idx++)
-                    check_resume(&m, &r.view, (struct tl_position){epoch, idx});
-            check_resume(&m, &r.view, (struct tl_position){m.log.epoch, UINT64_MAX});
+                    check_resume(&m, &r.view, (struct tl_position){.epoch = epoch, .idx = idx});
+            check_resume(&m, &r.view,
+                         (struct tl_position){.epoch = m.log.epoch, .idx = UINT64_MAX});
         }
         tl_view_deinit(&r.view);
         model_deinit(&m);
@@ -452,11 +454,13 @@ static void resume_on_an_empty_log_starts_at_the_head(void **state)
     uint64_t missed;
     model_init(&m, 1, false, wide);
     assert_int_equal(reader_tell(&r, &m.log), 0);
-    assert_int_equal(tl_view_resume(&r.view, (struct tl_position){1, 0}, &from, &missed),
-                     TL_RESUME_FROM);
+    assert_int_equal(
+        tl_view_resume(&r.view, (struct tl_position){.epoch = 1, .idx = 0}, &from, &missed),
+        TL_RESUME_FROM);
     assert_int_equal(from.off + from.idx + from.msg, 0);
-    assert_int_equal(tl_view_resume(&r.view, (struct tl_position){1, 1}, &from, &missed),
-                     TL_RESUME_VOID);
+    assert_int_equal(
+        tl_view_resume(&r.view, (struct tl_position){.epoch = 1, .idx = 1}, &from, &missed),
+        TL_RESUME_VOID);
     tl_view_deinit(&r.view);
     model_deinit(&m);
 }
