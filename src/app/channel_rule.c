@@ -10,10 +10,13 @@
 #define GLOB_MAX 255
 #define KEYS_MAX 16
 
+enum { SOURCE_PUBSUB, SOURCE_STREAM };
+
 struct keys {
     uint64_t history, bytes, age_ms;
-    int overflow, on_gap;
-    char *max_rate;
+    int overflow, on_gap, source;
+    char *max_rate, *field;
+    uint64_t maxlen, minid_ms;
 };
 
 /* "4/s", "1/10s" as an interval in milliseconds; 0 if it is none. */
@@ -41,6 +44,12 @@ static const char *check_rate(const char *text)
                                               : "is no rate; write 4/s or 1/10s, up to 1000/s";
 }
 
+static const char *check_field(const char *text)
+{
+    size_t n = strlen(text);
+    return n > 0 && n <= TL_STREAM_FIELD_MAX ? NULL : "is no field's name of 1 to 63 bytes";
+}
+
 #define ROW(type_, field_, name_, value_, def_, min_, max_, check_, help_)                         \
     {                                                                                              \
         .name = (name_), .value = (value_), .default_text = (def_), .help = (help_),               \
@@ -62,6 +71,16 @@ static const struct tl_option table[] = {
         "with overflow=latest: no client gets more than that, and always the newest message"),
     ROW(ENUM, on_gap, "on_gap", "keep|close", "keep", 0, 0, NULL,
         "raw WebSockets when messages were lost upstream: they stay, or are closed with 4410"),
+    ROW(ENUM, source, "source", "pubsub|stream", "pubsub", 0, 0, NULL,
+        "what of Redis the channel is: what is published to its name, or the stream that is its "
+        "key, which any gateway can resume from"),
+    ROW(STRING, field, "field", "NAME", "data", 0, 0, check_field,
+        "with source=stream: the field of an entry that is the payload"),
+    ROW(COUNT, maxlen, "maxlen", "N", "1000", 1, UINT64_C(1) << 40, NULL,
+        "with source=stream: what is published through the gateway cuts the stream to about N "
+        "entries; without this or minid it only grows"),
+    ROW(DURATION, minid_ms, "minid", "D", "1h", 1000, 10000 * TL_HOUR, NULL,
+        "or to those that are not older than about D"),
 };
 #undef ROW
 #define TABLE_N (sizeof table / sizeof *table)
@@ -92,6 +111,27 @@ static void fill(struct tl_channel_rule *rule, const struct keys *keys, char *co
     rule->overflow = (enum tl_overflow)keys->overflow;
     rule->interval_ms = *keys->max_rate ? parse_rate(keys->max_rate) : 0;
     rule->close_on_gap = keys->on_gap == 1;
+    if (keys->source != SOURCE_STREAM)
+        return;
+    snprintf(rule->stream.field, sizeof rule->stream.field, "%s", keys->field);
+    if (has_key(argv, argc, "maxlen"))
+        rule->stream.len_max = keys->maxlen;
+    if (has_key(argv, argc, "minid"))
+        rule->stream.age_max_ms = keys->minid_ms;
+}
+
+/* What does not go together, or NULL. */
+static const char *find_conflict(const struct keys *keys, char *const *argv, int argc)
+{
+    static const char *const of_streams[] = {"field", "maxlen", "minid"};
+    if (*keys->max_rate && keys->overflow != TL_OVERFLOW_LATEST)
+        return "max_rate goes with overflow=latest";
+    for (size_t i = 0; keys->source != SOURCE_STREAM && i < 3; i++)
+        if (has_key(argv, argc, of_streams[i]))
+            return "field, maxlen and minid go with source=stream";
+    if (has_key(argv, argc, "maxlen") && has_key(argv, argc, "minid"))
+        return "either maxlen or minid: Redis takes one of them";
+    return NULL;
 }
 
 /* Each "key=value" as a flag of its own: what parses flags parses rules too. */
@@ -100,6 +140,7 @@ static int parse_keys(const char *text, int argc, char **argv, struct tl_channel
 {
     char *flags[KEYS_MAX], *env[] = {NULL};
     struct keys keys = {0};
+    const char *conflict;
     struct tl_optparse p = {.table = table, .table_n = TABLE_N, .values = &keys};
     memcpy(flags, argv, (size_t)argc * sizeof *flags); /* it reorders */
     int r = tl_optparse(&p, argc, flags, env);
@@ -107,8 +148,8 @@ static int parse_keys(const char *text, int argc, char **argv, struct tl_channel
         (void)fail(error, error_n, text, strncmp(p.error, "--", 2) == 0 ? p.error + 2 : p.error);
     else if (p.args_n > 0 || p.help)
         r = fail(error, error_n, text, "a rule is 'GLOB: key=value, key=value'");
-    else if (*keys.max_rate && keys.overflow != TL_OVERFLOW_LATEST)
-        r = fail(error, error_n, text, "max_rate goes with overflow=latest");
+    else if ((conflict = find_conflict(&keys, argv, argc)))
+        r = fail(error, error_n, text, conflict);
     else
         fill(rule, &keys, argv, argc);
     tl_optparse_deinit(&p);

@@ -65,12 +65,25 @@ struct serve {
 
 /* --- putting it together --- */
 
+static bool has_streams(const struct serve *serve)
+{
+    const struct tl_config *config = &serve->config.config;
+    bool found = false;
+    for (size_t i = 0; i < config->rules_n; i++)
+        found = found || tl_config_is_stream(&config->rules[i]);
+    return found;
+}
+
 static int set_broker(struct serve *serve)
 {
     struct tl_loop *loop = tl_gateway_loop(serve->gateway);
     const struct tl_options *o = &serve->options;
     const char *error = "";
     struct tl_broker *broker;
+    if (o->redis[0] == 0 && has_streams(serve)) {
+        tl_command_say("serve", "--channel: source=stream needs --redis");
+        return -EINVAL;
+    }
     if (o->redis[0] == 0) {
         snprintf(serve->broker_text, sizeof serve->broker_text, "memory (embedded)");
         broker = tl_memory_new(loop);
@@ -94,6 +107,7 @@ static int set_broker(struct serve *serve)
                       .max_message = o->message_bytes_max,
                       .ping_ms = (uint32_t)o->redis_ping_ms,
                       .dead_ms = (uint32_t)o->redis_dead_ms,
+                      .streams = has_streams(serve),
                   });
     }
     if (!broker)

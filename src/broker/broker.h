@@ -13,8 +13,19 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "feed/entry_id.h"
 
-enum tl_source_kind { TL_SOURCE_CHANNEL, TL_SOURCE_PATTERN };
+/* A stream is a source that keeps its messages: it is followed from a place on. */
+enum tl_source_kind { TL_SOURCE_CHANNEL, TL_SOURCE_PATTERN, TL_SOURCE_STREAM };
+
+#define TL_STREAM_FIELD_MAX 63
+
+/* How messages lie in the streams of a rule, and what a publish cuts away. */
+struct tl_stream_rule {
+    char field[TL_STREAM_FIELD_MAX + 1]; /* of an entry, with the payload; "": no stream */
+    uint64_t len_max;                    /* about so many entries are kept; 0: all */
+    uint64_t age_max_ms;                 /* and those not older than about this; 0: all */
+};
 
 /* Why a request failed. */
 enum tl_broker_status {
@@ -33,19 +44,38 @@ struct tl_publish {
     struct tl_list node; /* the broker's */
     struct tl_bytes name;
     struct tl_bytes payload;
-    enum tl_broker_status status; /* filled in before on_published */
-    int64_t receivers;            /* Redis: what PUBLISH returned. Memory: filled in by the hub. */
-    char error[96];               /* the broker's own words, printable, "" without */
+    const struct tl_stream_rule *stream; /* NULL: to the channel; or as an entry of this stream */
+    enum tl_broker_status status;        /* filled in before on_published */
+    int64_t receivers;     /* Redis: what PUBLISH returned. Memory: filled in by the hub. */
+    struct tl_entry_id id; /* of the stream's new entry */
+    char error[96];        /* the broker's own words, printable, "" without */
     void (*on_published)(struct tl_publish *publish);
+};
+
+/* How a place in a stream follows what the hub has of it. */
+enum tl_continuity {
+    TL_STREAM_FIRST,  /* it had nothing */
+    TL_STREAM_WHOLE,  /* nothing lies between */
+    TL_STREAM_GAP,    /* entries that it will not get */
+    TL_STREAM_BROKEN, /* another stream, or one that went back: what it missed cannot be known */
+};
+
+/* Entries of a stream that the hub asked for, the oldest first. Lent for the call. */
+struct tl_stream_range {
+    const struct tl_stream_entry *entries;
+    size_t n;
+    struct tl_entry_id to;     /* as asked */
+    struct tl_entry_id before; /* nothing lies between it and the first of them */
+    struct tl_entry_id known;  /* behind it no entry was ever deleted */
 };
 
 struct tl_broker_events {
     /*
-     * The link that carries these subscriptions came up or went down. `link` names it ("redis"; one
-     * a node later), reason is printable text. After "down" nothing is subscribed any more: the hub
-     * subscribes again what it needs after the next "up".
+     * The link that carries subscriptions of a kind came up or went down: TL_SOURCE_STREAM, or else
+     * all other kinds. Reason is printable text. After "down" nothing of the kind is subscribed any
+     * more: the hub subscribes again what it needs after the next "up".
      */
-    void (*on_link)(void *hub, const char *link, bool up, const char *reason);
+    void (*on_link)(void *hub, enum tl_source_kind kind, bool up, const char *reason);
     /* status is OK (messages flow from here on), DENIED or FAILED; reason: the broker's words or ""
      */
     void (*on_subscribed)(void *hub, enum tl_source_kind kind, struct tl_bytes name,
@@ -58,6 +88,14 @@ struct tl_broker_events {
                        struct tl_bytes name, struct tl_bytes payload);
     /* A message that was over max-message and was dropped: a gap of one for its source. */
     void (*on_dropped)(void *hub, enum tl_source_kind kind, struct tl_bytes source);
+    /* Of streams. Reading goes on behind place; missed: entries that will not come, 0 if their
+     * number is unknown; reason: static text. Comes before the entries that follow it, and before
+     * on_subscribed, which says that all of the stream was read once. */
+    void (*on_place)(void *hub, struct tl_bytes name, const struct tl_stream_place *place,
+                     enum tl_continuity how, uint64_t missed, const char *reason);
+    void (*on_entry)(void *hub, struct tl_bytes name, const struct tl_stream_entry *entry);
+    /* The answer to a seek. */
+    void (*on_sought)(void *hub, struct tl_bytes name, const struct tl_stream_range *range);
 };
 
 struct tl_broker_ops {
@@ -69,6 +107,17 @@ struct tl_broker_ops {
      * -ENOMEM: then it is not subscribed (in both cases), and no confirmation follows. */
     int (*subscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
     int (*unsubscribe)(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name);
+    /* Subscribe to a stream, as above, from what the hub holds on (epoch 0: nothing). The rule
+     * outlives it. NULL where there are no streams. */
+    int (*follow)(struct tl_broker *b, struct tl_bytes name, const struct tl_stream_rule *rule,
+                  const struct tl_stream_place *held);
+    /*
+     * Read a followed stream to its end as of now, and then older entries of it: those behind
+     * `from` up to and with `to`, or as many of the newest of them as the limits allow. One at a
+     * time and stream; on_sought follows unless the link goes down. 0 or -ENOMEM.
+     */
+    int (*seek)(struct tl_broker *b, struct tl_bytes name, struct tl_entry_id from,
+                struct tl_entry_id to, uint64_t msgs_max, uint64_t bytes_max);
     /* on_published follows in every case, later. */
     void (*publish)(struct tl_broker *b, struct tl_publish *publish);
     /* Up, as of now: true when subscribing and publishing both work. */

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/metrics.h"
 #include "broker/redis_pub.h"
+#include "broker/redis_stream.h"
 #include "broker/redis_sub.h"
 
 #include <assert.h>
@@ -15,6 +16,7 @@ struct redis {
     struct tl_redis_notice notice;
     struct tl_redis_sub sub;
     struct tl_redis_pub pub;
+    struct tl_redis_streams streams; /* with options.streams */
 };
 
 static struct redis *redis_of(struct tl_broker *b)
@@ -31,8 +33,22 @@ static int subscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_by
 
 static int unsubscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
 {
+    if (kind == TL_SOURCE_STREAM)
+        return tl_redis_streams_unfollow(&redis_of(b)->streams, name);
     tl_redis_sub_request(&redis_of(b)->sub, false, kind, name);
     return 0;
+}
+
+static int follow(struct tl_broker *b, struct tl_bytes name, const struct tl_stream_rule *rule,
+                  const struct tl_stream_place *held)
+{
+    return tl_redis_streams_follow(&redis_of(b)->streams, name, rule, held);
+}
+
+static int seek(struct tl_broker *b, struct tl_bytes name, struct tl_entry_id from,
+                struct tl_entry_id to, uint64_t msgs_max, uint64_t bytes_max)
+{
+    return tl_redis_streams_seek(&redis_of(b)->streams, name, from, to, msgs_max, bytes_max);
 }
 
 static void publish(struct tl_broker *b, struct tl_publish *p)
@@ -43,13 +59,16 @@ static void publish(struct tl_broker *b, struct tl_publish *p)
 static bool is_up(const struct tl_broker *b)
 {
     const struct redis *r = (const struct redis *)(const void *)b; /* its first member */
-    return tl_redis_link_is_up(&r->sub.link) && tl_redis_link_is_up(&r->pub.link);
+    return tl_redis_link_is_up(&r->sub.link) && tl_redis_link_is_up(&r->pub.link) &&
+           (!r->options.streams || r->streams.up);
 }
 
 static void stop(struct tl_broker *b)
 {
     tl_redis_sub_stop(&redis_of(b)->sub);
     tl_redis_pub_stop(&redis_of(b)->pub);
+    if (redis_of(b)->options.streams)
+        tl_redis_streams_stop(&redis_of(b)->streams);
     tl_metric_set(TL_M_BROKER_UP, 0);
 }
 
@@ -71,6 +90,8 @@ static void redis_free(struct tl_broker *b)
     struct redis *r = redis_of(b);
     tl_redis_sub_deinit(&r->sub);
     tl_redis_pub_deinit(&r->pub);
+    if (r->options.streams)
+        tl_redis_streams_deinit(&r->streams);
     free_options(r);
     tl_free(r);
 }
@@ -79,6 +100,8 @@ static const struct tl_broker_ops ops = {
     .name = "redis",
     .subscribe = subscribe,
     .unsubscribe = unsubscribe,
+    .follow = follow,
+    .seek = seek,
     .publish = publish,
     .is_up = is_up,
     .stop = stop,
@@ -130,17 +153,22 @@ struct tl_broker *tl_redis_new(struct tl_loop *loop, const struct tl_redis_optio
     struct redis *r = tl_zalloc(sizeof *r);
     if (!r)
         return NULL;
-    if (!copy_options(r, options)) {
+    r->broker = (struct tl_broker){.ops = &ops};
+    bool ok = copy_options(r, options);
+    if (ok)
+        name_address(&r->options, address, sizeof address);
+    if (!ok || (options->streams &&
+                tl_redis_streams_init(&r->streams, &r->broker, loop, &r->options, address) < 0)) {
         free_options(r);
         tl_free(r);
         return NULL;
     }
-    r->broker = (struct tl_broker){.ops = &ops};
-    name_address(&r->options, address, sizeof address);
     tl_redis_notice_init(&r->notice, address, tl_loop_now_ms(loop));
     tl_redis_sub_init(&r->sub, &r->broker, loop, &r->options, &r->notice);
     tl_redis_pub_init(&r->pub, loop, &r->options, &r->notice);
     tl_redis_link_start(&r->sub.link);
     tl_redis_link_start(&r->pub.link);
+    if (r->options.streams)
+        tl_redis_streams_start(&r->streams);
     return &r->broker;
 }

@@ -1,7 +1,8 @@
 /*
- * The broker on Redis Pub/Sub: one link that subscribes and one that publishes, each restored for
- * ever after a loss. It keeps no channel and no message; what was subscribed is the hub's to know,
- * and what was published while a link was down is refused, never kept for later.
+ * The broker on Redis, Pub/Sub and Streams: one link that subscribes and one that publishes, and
+ * those that follow streams (redis_stream.h), each restored for ever after a loss. It keeps no
+ * channel and no message; what was subscribed is the hub's to know, and what was published while a
+ * link was down is refused, never kept for later.
  */
 #ifndef TL_BROKER_REDIS_H
 #define TL_BROKER_REDIS_H
@@ -32,6 +33,7 @@ struct tl_redis_options {
     uint32_t dead_ms;   /* silence that loses the link, > ping_ms */
     uint32_t dial_timeout_ms;
     uint32_t auth_retry_ms;
+    bool streams; /* streams will be followed */
 };
 
 /*

@@ -1,8 +1,10 @@
 #include "broker/redis_pub.h"
 
+#include "base/clock.h"
 #include "base/metrics.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 static struct tl_publish *publish_of(struct tl_list *node)
@@ -12,13 +14,44 @@ static struct tl_publish *publish_of(struct tl_list *node)
 
 /* ---- sending ---- */
 
+/* XADD with what it cuts away in the same step; its words but for the payload. */
+static int stream_words(const struct tl_publish *p, char trim[24], const char **argv,
+                        size_t *lengths)
+{
+    const struct tl_stream_rule *rule = p->stream;
+    int n = 0;
+    argv[n++] = "XADD";
+    argv[n++] = (const char *)p->name.p;
+    if (rule->len_max > 0) {
+        snprintf(trim, 24, "%" PRIu64, rule->len_max);
+        argv[n++] = "MAXLEN";
+    } else if (rule->age_max_ms > 0) {
+        uint64_t now_ms = tl_clock_wall_ms();
+        snprintf(trim, 24, "%" PRIu64, now_ms > rule->age_max_ms ? now_ms - rule->age_max_ms : 0);
+        argv[n++] = "MINID";
+    }
+    if (n > 2) {
+        argv[n++] = "~";
+        argv[n++] = trim;
+    }
+    argv[n++] = "*";
+    argv[n++] = rule->field;
+    for (int i = 0; i < n; i++)
+        lengths[i] = i == 1 ? p->name.n : strlen(argv[i]);
+    return n;
+}
+
 /* The command up to the payload: hiredis' words for an empty one, but for its end. */
 static void append_head(struct tl_buf *out, const struct tl_publish *p)
 {
     static const char empty[] = "$0\r\n\r\n";
-    const char *argv[] = {"PUBLISH", (const char *)p->name.p, ""};
-    size_t lengths[] = {7, p->name.n, 0};
-    if (tl_redis_link_command(out, 3, argv, lengths) < 0)
+    char trim[24];
+    const char *argv[8] = {"PUBLISH", (const char *)p->name.p};
+    size_t lengths[8] = {7, p->name.n};
+    int n = p->stream ? stream_words(p, trim, argv, lengths) : 2;
+    argv[n] = "";
+    lengths[n] = 0;
+    if (tl_redis_link_command(out, n + 1, argv, lengths) < 0)
         return;
     out->n -= sizeof empty - 1;
     tl_buf_printf(out, "$%zu\r\n", p->payload.n);
@@ -120,7 +153,7 @@ static void on_refused(struct tl_redis_pub *pub, struct tl_publish *p, struct tl
     bool denied = tl_bytes_starts(error, TL_LIT("NOPERM"));
     tl_metric_add(TL_M_BROKER_REFUSALS, 1);
     tl_redis_link_words(&pub->link, error, p->error, sizeof p->error);
-    tl_redis_notice_refused(pub->notice, "PUBLISH", p->name, p->error,
+    tl_redis_notice_refused(pub->notice, p->stream ? "XADD" : "PUBLISH", p->name, p->error,
                             tl_loop_now_ms(pub->link.loop));
     tell(p, denied ? TL_BROKER_DENIED : TL_BROKER_FAILED);
 }
@@ -130,9 +163,13 @@ static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply
     struct tl_redis_pub *pub = TL_CONTAINER(l, struct tl_redis_pub, link);
     if (tl_list_empty(&pub->sent))
         return "protocol error: an answer to nothing";
-    if (reply->top.type != TL_RESP_INTEGER && reply->top.type != TL_RESP_ERROR)
-        return "protocol error: not an answer to PUBLISH";
-    struct tl_publish *p = publish_of(tl_list_pop(&pub->sent));
+    struct tl_publish *p = publish_of(pub->sent.next);
+    bool is_answer =
+        p->stream ? reply->top.type == TL_RESP_STRING && tl_entry_id_parse(reply->top.bytes, &p->id)
+                  : reply->top.type == TL_RESP_INTEGER;
+    if (!is_answer && reply->top.type != TL_RESP_ERROR)
+        return "protocol error: not an answer to PUBLISH or XADD";
+    tl_list_remove(&p->node);
     l->answered++;
     pub->waiting_n--;
     pub->waiting_bytes -= p->payload.n;
@@ -140,7 +177,7 @@ static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply
         on_refused(pub, p, reply->top.bytes);
         return NULL;
     }
-    p->receivers = reply->top.integer;
+    p->receivers = p->stream ? 0 : reply->top.integer;
     tell(p, TL_BROKER_OK);
     return NULL;
 }

@@ -7,7 +7,9 @@
 #include <assert.h>
 
 #define NAMES_PER_COMMAND 500
-#define NAME_MAX_BYTES    255
+#define NAME_MAX_BYTES    255 /* of the channels that messages come from */
+#define REQUEST_NAME_MAX  300 /* that of a stream's doorbell is longer */
+#define REQUEST_HEAD      3
 /* Answered requests are dropped from the front when they are this many bytes and most of all. */
 #define COMPACT_BYTES (64 << 10)
 
@@ -32,12 +34,13 @@ static enum tl_source_kind kind_of(uint8_t mark)
 
 static struct tl_bytes name_at(const struct tl_buf *requests, size_t at)
 {
-    return tl_bytes(requests->p + at + 2, requests->p[at + 1]);
+    return tl_bytes(requests->p + at + REQUEST_HEAD,
+                    (size_t)requests->p[at + 1] | (size_t)requests->p[at + 2] << 8);
 }
 
 static size_t after(const struct tl_buf *requests, size_t at)
 {
-    return at + 2 + requests->p[at + 1];
+    return at + REQUEST_HEAD + name_at(requests, at).n;
 }
 
 static void forget_requests(struct tl_redis_sub *sub)
@@ -49,10 +52,11 @@ static void forget_requests(struct tl_redis_sub *sub)
 /* On failure `requests` is marked as failed: nothing can be kept in order any more. */
 static void add_request(struct tl_redis_sub *sub, uint8_t mark, struct tl_bytes name)
 {
-    if (tl_buf_reserve(&sub->requests, 2 + name.n) < 0)
+    if (tl_buf_reserve(&sub->requests, REQUEST_HEAD + name.n) < 0)
         return;
     tl_buf_byte(&sub->requests, mark);
-    tl_buf_byte(&sub->requests, (uint8_t)name.n);
+    tl_buf_byte(&sub->requests, (uint8_t)(name.n & 255));
+    tl_buf_byte(&sub->requests, (uint8_t)(name.n >> 8));
     tl_buf_append(&sub->requests, name);
     sub->unsubscribes_n += (mark & UNSUBSCRIBE_BIT) != 0;
 }
@@ -75,7 +79,7 @@ static void drop_request(struct tl_redis_sub *sub)
 void tl_redis_sub_request(struct tl_redis_sub *sub, bool subscribe, enum tl_source_kind kind,
                           struct tl_bytes name)
 {
-    assert(name.n > 0 && name.n <= NAME_MAX_BYTES);
+    assert(name.n > 0 && name.n <= REQUEST_NAME_MAX);
     if (!tl_redis_link_is_up(&sub->link))
         return;
     add_request(sub, (uint8_t)((unsigned)kind | (subscribe ? 0 : UNSUBSCRIBE_BIT)), name);
@@ -271,7 +275,8 @@ static const char *on_message(struct tl_redis_sub *sub, enum tl_source_kind kind
     if (!is_text(source) || !is_text(name) || !is_text(payload) || source->oversize)
         return "protocol error: not a message";
     bool fits = !payload->oversize && payload->bytes.n <= sub->link.options->max_message &&
-                !name->oversize && name->bytes.n > 0 && name->bytes.n <= NAME_MAX_BYTES;
+                !name->oversize && name->bytes.n > 0 &&
+                (name->bytes.n <= NAME_MAX_BYTES || kind == TL_SOURCE_CHANNEL);
     if (fits) {
         b->events->on_message(b->hub, kind, source->bytes, name->bytes, payload->bytes);
         return NULL;
@@ -312,7 +317,7 @@ static void on_up(struct tl_redis_link *l)
 {
     struct tl_redis_sub *sub = TL_CONTAINER(l, struct tl_redis_sub, link);
     tl_redis_notice_up(sub->notice, TL_REDIS_SUB, tl_loop_now_ms(l->loop));
-    sub->broker->events->on_link(sub->broker->hub, "redis", true, "");
+    sub->broker->events->on_link(sub->broker->hub, TL_SOURCE_CHANNEL, true, "");
 }
 
 static void on_trouble(struct tl_redis_link *l, const char *reason, uint64_t retry_ms)
@@ -325,7 +330,7 @@ static void on_down(struct tl_redis_link *l, const char *reason)
 {
     struct tl_redis_sub *sub = TL_CONTAINER(l, struct tl_redis_sub, link);
     forget_requests(sub);
-    sub->broker->events->on_link(sub->broker->hub, "redis", false, reason);
+    sub->broker->events->on_link(sub->broker->hub, TL_SOURCE_CHANNEL, false, reason);
 }
 
 static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};

@@ -13,7 +13,7 @@ struct tl_redis_sub {
     struct tl_broker *broker; /* its events are called */
     struct tl_redis_notice *notice;
     struct tl_task task;
-    /* Requests: a byte of verb and marks, a byte of length, the name. Answered ones lie before
+    /* Requests: a byte of verb and marks, two of length, the name. Answered ones lie before
      * `head`, sent ones before `next`. */
     struct tl_buf requests;
     size_t head, next;

@@ -26,6 +26,7 @@ static struct tl_channel_view *view_new(struct tl_worker *worker, struct tl_byte
     view->leave_mail.deliver = tl_hub_on_leave;
     tl_list_init(&view->subscriptions);
     tl_list_init(&view->attachment.node);
+    tl_list_init(&view->seek_node);
     view->key_n = (uint16_t)key.n;
     memcpy(view->key, key.p, key.n);
     view->rule = tl_config_rule(worker->config, tl_channel_view_name(view));
@@ -33,6 +34,50 @@ static struct tl_channel_view *view_new(struct tl_worker *worker, struct tl_byte
     worker->views_n++;
     tl_hub_post(worker->hub, worker, &view->join_mail);
     return view;
+}
+
+static void seek(struct tl_channel_view *view, struct tl_entry_id id)
+{
+    view->seeking = true;
+    view->seek_id = id;
+    view->seek_mail.deliver = tl_hub_on_seek;
+    tl_hub_post(view->worker->hub, view->worker, &view->seek_mail);
+}
+
+bool tl_channel_view_settles(struct tl_channel_view *view, const struct tl_position *position,
+                             uint32_t *due)
+{
+    if (!tl_view_must_ask(&view->view, position))
+        return true;
+    if (*due != 0)
+        return (int32_t)(view->seeks_n - *due) >= 0;
+    bool is_newer = tl_entry_id_cmp(position->id, view->view.stream.head) > 0;
+    if (!view->seeking) {
+        *due = view->seeks_n + 1;
+        seek(view, position->id);
+    } else if (!is_newer && tl_entry_id_cmp(view->seek_id, position->id) <= 0) {
+        *due = view->seeks_n + 1;
+    } else {
+        /* It was asked for less, or before this client came. */
+        if (!view->seeks_next || tl_entry_id_cmp(position->id, view->next_seek_id) < 0)
+            view->next_seek_id = position->id;
+        view->seeks_next = true;
+        *due = view->seeks_n + 2;
+    }
+    if (*due == 0)
+        (*due)++;
+    return false;
+}
+
+void tl_channel_view_sought(struct tl_channel_view *view)
+{
+    view->seeking = false;
+    view->seeks_n++;
+    if (!view->seeks_next)
+        return;
+    view->seeks_next = false;
+    if (!view->leaving)
+        seek(view, view->next_seek_id);
 }
 
 int tl_subscription_open(struct tl_worker *worker, struct tl_subscription *sub,

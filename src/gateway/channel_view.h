@@ -40,6 +40,14 @@ struct tl_channel_view {
     struct tl_worker *worker;
     struct tl_attachment attachment; /* the hub's */
     struct tl_mail join_mail, leave_mail;
+    /* Older messages of a stream, for clients that come back (see tl_channel_view_settles()). The
+     * mail, its node and the id belong to the hub while `seeking`. */
+    struct tl_mail seek_mail;
+    struct tl_list seek_node;
+    struct tl_entry_id seek_id;
+    struct tl_entry_id next_seek_id;
+    bool seeking, seeks_next;
+    uint32_t seeks_n;               /* answered */
     _Atomic uint32_t subscribers_n; /* written by the worker, read by the hub */
     /* Entries that the log holds, told or not: written by the hub before a publish is answered,
      * read by the worker (release, acquire). Who subscribes between the two waits for the batch
@@ -70,6 +78,16 @@ static inline bool tl_channel_view_is_current(const struct tl_channel_view *view
 
 /* Key function for the worker's map. */
 struct tl_bytes tl_channel_view_key(const struct tl_map_node *node);
+
+/*
+ * May somebody with that position be acknowledged now? If not, the stream is asked for what is
+ * wanting, and the answer counted in seeks_n comes with tl_worker_on_sought(). *due, 0 at first,
+ * is the client's: after so many answers there is nothing to wait for any more.
+ */
+bool tl_channel_view_settles(struct tl_channel_view *view, const struct tl_position *position,
+                             uint32_t *due);
+/* A seek was answered: ask for what came up meanwhile. */
+void tl_channel_view_sought(struct tl_channel_view *view);
 
 /* Put the subscription on the worker's view of the channel, which is made if needed. The sub is not
  * live yet: the caller looks at sub->view->state. 0 or -ENOMEM. */

@@ -5,6 +5,7 @@
 #ifndef TL_GATEWAY_CONFIG_H
 #define TL_GATEWAY_CONFIG_H
 
+#include "broker/broker.h"
 #include "feed/log.h"
 
 /* A channel fed by all channels that match. */
@@ -34,8 +35,9 @@ struct tl_channel_rule {
     struct tl_bytes glob;
     struct tl_log_limits log;
     enum tl_overflow overflow;
-    uint64_t interval_ms; /* LATEST: between the messages that a client is sent; 0: none */
-    bool close_on_gap;    /* raw WebSockets are closed when messages were lost upstream */
+    uint64_t interval_ms;         /* LATEST: between the messages that a client is sent; 0: none */
+    bool close_on_gap;            /* raw WebSockets are closed when messages were lost upstream */
+    struct tl_stream_rule stream; /* with a field: the channel's source is a stream of its name */
 };
 
 struct tl_config {
@@ -70,6 +72,11 @@ struct tl_config {
     struct tl_bytes token; /* empty: none */
     bool open;             /* publishing, duplex and metrics for anyone on open listeners */
 };
+
+static inline bool tl_config_is_stream(const struct tl_channel_rule *rule)
+{
+    return rule->stream.field[0] != 0;
+}
 
 /* The rule of a channel, for as long as the config lives. Any thread. */
 const struct tl_channel_rule *tl_config_rule(const struct tl_config *config, struct tl_bytes name);

@@ -19,6 +19,7 @@ struct tl_exchange {
     bool keep_alive_after_body; /* once the body was read whole */
     struct tl_reply reply;      /* its keep_alive is that of now */
     struct tl_terms terms;
+    uint32_t seek_due; /* see tl_channel_view_settles() */
     const struct tl_route *route;
     struct tl_inspect *inspect; /* on its way, or NULL */
     struct tl_buf body;

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/logger.h"
 #include "base/metrics.h"
+#include "feed/follow.h"
 #include "gateway/hub_state.h"
 
 #include <assert.h>
@@ -25,7 +26,9 @@ static struct tl_bytes node_key(const struct tl_map_node *node)
 
 static enum tl_source_kind source_kind(const struct tl_channel *channel)
 {
-    return channel->pattern ? TL_SOURCE_PATTERN : TL_SOURCE_CHANNEL;
+    return channel->pattern  ? TL_SOURCE_PATTERN
+           : channel->stream ? TL_SOURCE_STREAM
+                             : TL_SOURCE_CHANNEL;
 }
 
 static struct tl_bytes source_name(const struct tl_channel *channel)
@@ -48,7 +51,7 @@ bool tl_hub_is_pattern(const struct tl_hub *hub, struct tl_bytes name)
     return find_pattern(hub, name) != NULL;
 }
 
-static struct tl_channel *find_channel(const struct tl_hub *hub, struct tl_bytes name)
+struct tl_channel *tl_hub_find(const struct tl_hub *hub, struct tl_bytes name)
 {
     struct tl_map_node *node = tl_map_find(&hub->channels, name);
     return node ? TL_CONTAINER(node, struct tl_channel, node) : NULL;
@@ -58,13 +61,13 @@ static struct tl_channel *find_channel(const struct tl_hub *hub, struct tl_bytes
 static struct tl_channel *find_source(const struct tl_hub *hub, enum tl_source_kind kind,
                                       struct tl_bytes source)
 {
-    if (kind == TL_SOURCE_CHANNEL) {
-        struct tl_channel *channel = find_channel(hub, source);
-        return channel && !channel->pattern ? channel : NULL;
+    if (kind != TL_SOURCE_PATTERN) {
+        struct tl_channel *channel = tl_hub_find(hub, source);
+        return channel && source_kind(channel) == kind ? channel : NULL;
     }
     for (size_t i = 0; i < hub->config->patterns_n; i++)
         if (tl_bytes_eq(hub->config->patterns[i].glob, source))
-            return find_channel(hub, hub->config->patterns[i].name);
+            return tl_hub_find(hub, hub->config->patterns[i].name);
     return NULL;
 }
 
@@ -85,10 +88,19 @@ static bool is_full(const struct tl_hub *hub)
     return hub->channels.n - hub->unsubscribing_n >= max || hub->channels.n >= 2 * max;
 }
 
+static void init_log(const struct tl_hub *hub, struct tl_channel *channel)
+{
+    const struct tl_channel_rule *rule = tl_config_rule(hub->config, channel_name(channel));
+    tl_log_init(&channel->log, &rule->log, tl_hub_new_epoch(),
+                channel->pattern && channel->pattern->name_line);
+    if (channel->stream)
+        tl_log_follow(&channel->log);
+}
+
 /* The channel, made if needed; NULL with no memory or too many channels. */
 static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
 {
-    struct tl_channel *channel = find_channel(hub, name);
+    struct tl_channel *channel = tl_hub_find(hub, name);
     if (channel)
         return channel;
     if (is_full(hub))
@@ -101,9 +113,13 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     channel->name_n = (uint8_t)name.n;
     memcpy(channel->name, name.p, name.n);
     channel->pattern = find_pattern(hub, name);
-    tl_channel_init(&channel->life, linger_of(hub), hub->link_up);
-    tl_log_init(&channel->log, &tl_config_rule(hub->config, name)->log, tl_hub_new_epoch(),
-                channel->pattern && channel->pattern->name_line);
+    const struct tl_channel_rule *rule = tl_config_rule(hub->config, name);
+    if (!channel->pattern && tl_config_is_stream(rule))
+        channel->stream = &rule->stream;
+    tl_channel_init(&channel->life, linger_of(hub), tl_hub_link_is_up(hub, channel));
+    init_log(hub, channel);
+    tl_list_init(&channel->seekers);
+    tl_list_init(&channel->sought);
     tl_list_init(&channel->dirty);
     tl_list_init(&channel->evictable);
     tl_list_init(&channel->lingering);
@@ -148,7 +164,9 @@ static void set_states(struct tl_channel *channel, enum tl_attach_state from,
 
 static void acknowledge(struct tl_hub *hub, struct tl_channel *channel)
 {
-    if (channel->gap_due) {
+    if (channel->stream) {
+        tl_hub_tell_up(hub, channel);
+    } else if (channel->gap_due) {
         tl_hub_append_control(hub, channel, "event: broker\ndata: {\"state\":\"up\"}\n\n");
         tl_hub_tell_gap(hub, channel, 0, "broker link lost");
         channel->gap_due = false;
@@ -178,6 +196,13 @@ static void place(struct tl_hub *hub, struct tl_channel *channel)
     tl_list_append(&hub->lingering, &channel->lingering);
 }
 
+static int subscribe(struct tl_hub *hub, struct tl_channel *channel)
+{
+    if (channel->stream)
+        return tl_hub_follow(hub, channel);
+    return hub->broker->ops->subscribe(hub->broker, source_kind(channel), source_name(channel));
+}
+
 /* Carry out what the channel's life asks for. The channel may be gone afterwards. */
 static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions,
                 enum tl_broker_status refusal)
@@ -190,18 +215,19 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
         channel->gap_due = true;
         tl_hub_change(hub, channel);
     }
-    if (actions & TL_CHANNEL_RENEW)
+    if (actions & TL_CHANNEL_RENEW && !channel->stream) /* which proves what it can */
         tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
-    if (actions & TL_CHANNEL_SUBSCRIBE &&
-        ops->subscribe(hub->broker, source_kind(channel), source_name(channel)) < 0) {
+    if (actions & TL_CHANNEL_SUBSCRIBE && subscribe(hub, channel) < 0) {
         actions |= tl_channel_subscribed(&channel->life, false, tl_loop_now_ms(hub->loop));
         refusal = TL_BROKER_FULL;
     }
     if (actions & TL_CHANNEL_UNSUBSCRIBE &&
         ops->unsubscribe(hub->broker, source_kind(channel), source_name(channel)) < 0)
         actions |= tl_channel_unsubscribed(&channel->life);
-    if (actions & TL_CHANNEL_ACK)
+    if (actions & TL_CHANNEL_ACK) {
         acknowledge(hub, channel);
+        tl_hub_seek(hub, channel);
+    }
     if (actions & TL_CHANNEL_REFUSE) {
         set_states(channel, TL_ATTACH_WAITING, TL_ATTACH_REFUSED, refusal);
         set_states(channel, TL_ATTACH_LOST, TL_ATTACH_REFUSED, refusal);
@@ -223,10 +249,8 @@ bool tl_hub_expire_oldest(struct tl_hub *hub, const struct tl_channel *keep)
         return false;
     /* Its log goes now, its upstream subscription as soon as the broker says so. */
     tl_metric_add(TL_M_EVICTED, (int64_t)(channel->log.head.msg - channel->log.tail.msg));
-    bool name_line = channel->log.name_line;
-    const struct tl_log_limits *limits = channel->log.limits;
     tl_log_deinit(&channel->log);
-    tl_log_init(&channel->log, limits, tl_hub_new_epoch(), name_line);
+    init_log(hub, channel);
     tl_hub_count_bytes(hub, channel);
     tl_list_remove(&channel->evictable);
     channel->life.linger_until_ms = 0;
@@ -264,7 +288,7 @@ void tl_hub_on_join(struct tl_mail *mail)
     channel->lane_views[view->lane]++;
     tl_list_append(&channel->attachments, &attachment->node);
     unsigned actions = tl_channel_join(&channel->life);
-    if (!hub->link_up)
+    if (!tl_hub_link_is_up(hub, channel))
         tl_hub_change(hub, channel); /* the view is told to wait */
     act(hub, channel, actions, TL_BROKER_OK);
 }
@@ -287,6 +311,7 @@ void tl_hub_on_leave(struct tl_mail *mail)
     }
     /* Back through its own mail and not through a batch: that needs no memory. Nothing follows. */
     tl_list_remove(&view->attachment.node);
+    tl_list_remove(&view->seek_node);
     if (--channel->lane_views[view->lane] == 0) {
         channel->lane_idle_ms[view->lane] = tl_loop_now_ms(hub->loop);
         channel->gap_untold = channel->gap_untold && view->lane != TL_LANE_SSE;
@@ -300,7 +325,7 @@ static void on_published(struct tl_publish *publish)
     struct tl_publish_request *request = TL_CONTAINER(publish, struct tl_publish_request, publish);
     struct tl_hub *hub = request->worker->hub;
     tl_metric_add(publish->status == TL_BROKER_OK ? TL_M_PUBLISHED : TL_M_PUBLISH_FAILED, 1);
-    struct tl_channel *channel = find_channel(hub, publish->name);
+    struct tl_channel *channel = tl_hub_find(hub, publish->name);
     if (publish->status == TL_BROKER_OK && hub->broker->ops->is_source && channel) {
         publish->receivers = 0;
         struct tl_list *list = &channel->attachments;
@@ -319,6 +344,8 @@ void tl_hub_on_publish(struct tl_mail *mail)
 {
     struct tl_publish_request *request = TL_CONTAINER(mail, struct tl_publish_request, mail);
     struct tl_hub *hub = request->worker->hub;
+    const struct tl_channel_rule *rule = tl_config_rule(hub->config, request->publish.name);
+    request->publish.stream = tl_config_is_stream(rule) ? &rule->stream : NULL;
     request->publish.on_published = on_published;
     if (hub->stopped) {
         request->publish.status = TL_BROKER_DOWN;
@@ -368,17 +395,20 @@ bool tl_hub_is_ready(const struct tl_hub *hub)
     return atomic_load_explicit(&hub->ready, memory_order_relaxed);
 }
 
-static void on_link(void *arg, const char *link, bool up, const char *reason)
+static void on_link(void *arg, enum tl_source_kind kind, bool up, const char *reason)
 {
     struct tl_hub *hub = arg;
-    (void)link;
+    bool streams = kind == TL_SOURCE_STREAM;
     (void)reason;
-    hub->link_up = up;
+    *(streams ? &hub->streams_up : &hub->link_up) = up;
     update_ready(hub);
     struct tl_list *next;
     for (struct tl_list *l = hub->order.next; l != &hub->order; l = next) {
         next = l->next;
         struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, order);
+        if ((channel->stream != NULL) != streams)
+            continue;
+        tl_hub_forget_seek(channel);
         if (!up)
             tl_hub_change(hub, channel); /* who waits is told as well */
         act(hub, channel, tl_channel_link(&channel->life, up), TL_BROKER_DOWN);
@@ -455,6 +485,9 @@ const struct tl_broker_events tl_hub_broker_events = {
     .on_unsubscribed = on_unsubscribed,
     .on_message = on_message,
     .on_dropped = on_dropped,
+    .on_place = tl_hub_on_place,
+    .on_entry = tl_hub_on_entry,
+    .on_sought = tl_hub_on_sought,
 };
 
 /* --- time --- */

@@ -1,6 +1,7 @@
 /*
  * The inside of the hub, for its own files only: hub.c (life of channels, mail, broker, time),
- * hub_log.c (appending, limits, gaps) and hub_flush.c (telling the workers).
+ * hub_log.c (appending, limits, gaps), hub_stream.c (channels that follow streams) and hub_flush.c
+ * (telling the workers).
  */
 #ifndef TL_GATEWAY_HUB_STATE_H
 #define TL_GATEWAY_HUB_STATE_H
@@ -16,7 +17,10 @@ struct tl_channel {
     struct tl_list evictable; /* on the hub's list while it keeps more than one entry */
     struct tl_list lingering; /* on the hub's list while its life says so */
     struct tl_list attachments;
-    const struct tl_pattern *pattern; /* NULL: a plain channel */
+    const struct tl_pattern *pattern;    /* NULL: a plain channel */
+    const struct tl_stream_rule *stream; /* NULL: its source is no stream */
+    struct tl_list seekers;              /* views that want older messages, by their seek_node */
+    struct tl_list sought;               /* those for which they are read now */
     struct tl_channel_life life;
     struct tl_log log;
     uint64_t unflushed_msgs, unflushed_bytes; /* appended since the workers were told */
@@ -49,6 +53,7 @@ struct tl_hub {
     struct tl_timer sweep_timer, retry_timer;
     uint64_t logs_bytes;
     bool link_up;
+    bool streams_up; /* the same for streams */
     bool stopped;
     /* Written here, read by all workers; relaxed: it orders nothing. */
     _Atomic bool ready;
@@ -67,6 +72,33 @@ static inline bool tl_hub_is_told(const struct tl_attachment *attachment)
 {
     return attachment->state == TL_ATTACH_LIVE || attachment->state == TL_ATTACH_LOST;
 }
+
+/* Is the link up that the channel's source needs? */
+static inline bool tl_hub_link_is_up(const struct tl_hub *hub, const struct tl_channel *channel)
+{
+    return channel->stream ? hub->streams_up : hub->link_up;
+}
+
+/* hub.c */
+
+/* The channel of that name, or NULL. */
+struct tl_channel *tl_hub_find(const struct tl_hub *hub, struct tl_bytes name);
+
+/* hub_stream.c */
+
+/* Ask the broker for the stream, from what the log has on. As ops->subscribe. */
+TL_MUST_USE int tl_hub_follow(struct tl_hub *hub, struct tl_channel *channel);
+/* Read what views wait for, if it is time. */
+void tl_hub_seek(struct tl_hub *hub, struct tl_channel *channel);
+/* The link is down: what was asked is asked again. */
+void tl_hub_forget_seek(struct tl_channel *channel);
+/* The link is up again: who is told of such things is. */
+void tl_hub_tell_up(struct tl_hub *hub, struct tl_channel *channel);
+/* Events of the broker. */
+void tl_hub_on_place(void *hub, struct tl_bytes name, const struct tl_stream_place *place,
+                     enum tl_continuity how, uint64_t missed, const char *reason);
+void tl_hub_on_entry(void *hub, struct tl_bytes name, const struct tl_stream_entry *entry);
+void tl_hub_on_sought(void *hub, struct tl_bytes name, const struct tl_stream_range *range);
 
 /* hub_flush.c */
 

@@ -45,7 +45,12 @@ static void answer_published(const struct tl_publish_request *request, struct tl
 {
     char token[TL_POSITION_TEXT_MAX];
     struct tl_buf json = {0};
-    if (request->has_position) {
+    if (request->publish.stream) {
+        tl_entry_id_print(request->publish.id, token);
+        tl_buf_str(&json, "{\"id\":\"");
+        tl_buf_str(&json, token);
+        tl_buf_str(&json, "\"}\n");
+    } else if (request->has_position) {
         tl_position_print(request->position, token);
         append_count(&json, "{\"subscribers\":", request->publish.receivers);
         tl_buf_str(&json, ",\"position\":\"");

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/metrics.h"
 #include "base/random.h"
+#include "gateway/exchange.h"
 #include "gateway/limits.h"
 #include "gateway/posts.h"
 
@@ -542,6 +543,14 @@ void tl_session_give_input(struct tl_session *s)
 
 /* --- subscribing and publishing --- */
 
+void tl_session_acknowledge(struct tl_session *s)
+{
+    struct tl_exchange *exchange = s->exchange;
+    if (!exchange->terms.resumes ||
+        tl_channel_view_settles(s->sub.view, &exchange->terms.position, &exchange->seek_due))
+        s->phase->on_acknowledged(s);
+}
+
 bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct tl_bytes name)
 {
     if (tl_subscription_open(s->worker, &s->sub, lane, name) < 0) {
@@ -550,7 +559,7 @@ bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct t
     }
     struct tl_channel_view *view = s->sub.view;
     if (view->state == TL_ATTACH_LIVE && tl_channel_view_is_current(view))
-        s->phase->on_acknowledged(s);
+        tl_session_acknowledge(s);
     else if (view->state == TL_ATTACH_REFUSED)
         s->phase->on_refused(s, view->refusal);
     else if (!tl_hub_is_ready(s->worker->hub))

@@ -143,6 +143,9 @@ void tl_session_arm(struct tl_session *s, uint64_t delay_ms);
 
 /* Subscribe; the phase's on_acknowledged follows, maybe from inside. False: no memory. */
 bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct tl_bytes name);
+/* The channel is subscribed and known here: the phase's on_acknowledged follows, at once, or later
+ * if the session resumes from where a stream has to be asked. */
+void tl_session_acknowledge(struct tl_session *s);
 /* The cursor to the newest border: from here on everything is delivered. */
 void tl_session_go_live(struct tl_session *s, struct tl_mark from);
 

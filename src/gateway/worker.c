@@ -143,7 +143,7 @@ static void refuse(struct tl_session *s, struct tl_channel_view *view)
 static void acknowledge(struct tl_session *s, struct tl_channel_view *view)
 {
     (void)view;
-    s->phase->on_acknowledged(s);
+    tl_session_acknowledge(s);
 }
 
 static void tell_down(struct tl_session *s, struct tl_channel_view *view)
@@ -357,6 +357,14 @@ static void fan_out_all(struct tl_batch *batch)
         find_lagging(batch->items[i].view);
     worker->fanning_out = false;
     tl_worker_count_send(worker, 0);
+}
+
+void tl_worker_on_sought(struct tl_mail *mail)
+{
+    struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, seek_mail);
+    tl_channel_view_sought(view);
+    if (view->state == TL_ATTACH_LIVE && tl_channel_view_is_current(view))
+        each_session(view, false, acknowledge);
 }
 
 void tl_worker_on_batch(struct tl_mail *mail)

@@ -97,6 +97,7 @@ void tl_worker_on_batch(struct tl_mail *mail);
 void tl_worker_on_refused(struct tl_mail *mail);
 void tl_worker_on_left(struct tl_mail *mail);
 void tl_worker_on_published(struct tl_mail *mail);
+void tl_worker_on_sought(struct tl_mail *mail);
 void tl_worker_on_drain(struct tl_mail *mail);
 
 /* What to send from a border of the view on, see tl_view_range(). Nearly all sessions of a view

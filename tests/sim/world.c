@@ -34,10 +34,10 @@ static int unsubscribe(struct tl_broker *b, enum tl_source_kind kind, struct tl_
     return world.real_ops->unsubscribe(b, kind, name);
 }
 
-static void on_link(void *hub, const char *link, bool up, const char *reason)
+static void on_link(void *hub, enum tl_source_kind kind, bool up, const char *reason)
 {
     model_link(up);
-    tl_hub_broker_events.on_link(hub, link, up, reason);
+    tl_hub_broker_events.on_link(hub, kind, up, reason);
 }
 
 static void on_subscribed(void *hub, enum tl_source_kind kind, struct tl_bytes name,

@@ -241,10 +241,10 @@ static void told_name(struct setting *t, const char *what, enum tl_source_kind k
     tl_buf_append(&t->told, name);
 }
 
-static void on_link(void *hub, const char *link, bool up, const char *reason)
+static void on_link(void *hub, enum tl_source_kind kind, bool up, const char *reason)
 {
     struct setting *t = hub;
-    assert_string_equal(link, "redis");
+    assert_int_equal(kind, TL_SOURCE_CHANNEL);
     t->ups += up;
     t->downs += !up;
     assert_true(t->ups - t->downs <= 1);
@@ -298,8 +298,13 @@ static void on_dropped(void *hub, enum tl_source_kind kind, struct tl_bytes sour
     event(t);
 }
 
-static const struct tl_broker_events hub_events = {on_link, on_subscribed, on_unsubscribed,
-                                                   on_message, on_dropped};
+static const struct tl_broker_events hub_events = {
+    .on_link = on_link,
+    .on_subscribed = on_subscribed,
+    .on_unsubscribed = on_unsubscribed,
+    .on_message = on_message,
+    .on_dropped = on_dropped,
+};
 
 static bool told(struct setting *t, const char *text)
 {

@@ -29,10 +29,10 @@ static void tell(const char *what, enum tl_source_kind kind, struct tl_bytes nam
              kind == TL_SOURCE_PATTERN ? "*" : "", (int)name.n, (const char *)name.p);
 }
 
-static void on_link(void *hub, const char *link, bool up, const char *reason)
+static void on_link(void *hub, enum tl_source_kind kind, bool up, const char *reason)
 {
     (void)hub;
-    fail_msg("link %s %d %s", link, up, reason);
+    fail_msg("link %d %d %s", kind, up, reason);
 }
 
 static void on_subscribed(void *hub, enum tl_source_kind kind, struct tl_bytes name,
@@ -69,8 +69,13 @@ static void on_dropped(void *hub, enum tl_source_kind kind, struct tl_bytes sour
     fail();
 }
 
-static const struct tl_broker_events events = {on_link, on_subscribed, on_unsubscribed, on_message,
-                                               on_dropped};
+static const struct tl_broker_events events = {
+    .on_link = on_link,
+    .on_subscribed = on_subscribed,
+    .on_unsubscribed = on_unsubscribed,
+    .on_message = on_message,
+    .on_dropped = on_dropped,
+};
 
 static void on_published(struct tl_publish *publish)
 {

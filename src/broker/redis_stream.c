@@ -1,0 +1,565 @@
+#include "broker/redis_stream.h"
+
+#include "base/alloc.h"
+#include "base/logger.h"
+#include "base/metrics.h"
+#include "broker/redis_seek.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <xxhash.h>
+
+/* About what one answer may have, and the entries of a stream in it. */
+#define READ_BYTES ((size_t)1 << 20)
+#define READ_MIN   8u
+#define READ_MAX   500u
+/* Values of one answer: that many entries of that many streams, with a field or two. */
+#define ANSWER_VALUES (1u << 24)
+
+static struct tl_redis_streams *of_link(struct tl_redis_link *l)
+{
+    return TL_CONTAINER(l, struct tl_redis_streams, link);
+}
+
+static struct tl_redis_stream *find(const struct tl_redis_streams *s, struct tl_bytes name)
+{
+    struct tl_map_node *node = tl_map_find(&s->map, name);
+    return node ? TL_CONTAINER(node, struct tl_redis_stream, node) : NULL;
+}
+
+static struct tl_bytes node_key(const struct tl_map_node *node)
+{
+    return tl_redis_stream_name(TL_CONTAINER(node, const struct tl_redis_stream, node));
+}
+
+/* All gateways on this server process must come to the same. */
+uint64_t tl_redis_stream_epoch(const struct tl_redis_streams *s, struct tl_bytes name)
+{
+    uint64_t seed = XXH64(s->run_id, strlen(s->run_id), 0);
+    uint64_t epoch = XXH64(name.p, name.n, seed);
+    return epoch ? epoch : 1;
+}
+
+uint32_t tl_redis_stream_count(const struct tl_redis_stream *stream)
+{
+    size_t n = READ_BYTES / (stream->payload_bytes + 64);
+    return n < READ_MIN ? READ_MIN : n > READ_MAX ? READ_MAX : (uint32_t)n;
+}
+
+/* ---- the doorbell ---- */
+
+/* What Redis calls the notifications of a key. */
+static struct tl_bytes bell_name(const struct tl_redis_streams *s, struct tl_bytes name,
+                                 char out[TL_REDIS_BELL_NAME_MAX])
+{
+    int n = snprintf(out, TL_REDIS_BELL_NAME_MAX, "__keyspace@%u__:", s->options->db);
+    assert(n > 0 && (size_t)n + name.n <= TL_REDIS_BELL_NAME_MAX);
+    memcpy(out + n, name.p, name.n);
+    return tl_bytes(out, (size_t)n + name.n);
+}
+
+static struct tl_bytes key_of_bell(struct tl_bytes name)
+{
+    const uint8_t *colon = memchr(name.p, ':', name.n);
+    return colon ? tl_bytes_skip(name, (size_t)(colon - name.p) + 1) : name;
+}
+
+void tl_redis_stream_ring(struct tl_redis_streams *s, struct tl_redis_stream *stream)
+{
+    stream->due = true;
+    if (stream->dropped || stream->in_flight > 0 || !stream->confirmed || !s->up)
+        return;
+    if (tl_list_empty(&stream->queue))
+        tl_list_append(&s->queue, &stream->queue);
+    tl_loop_defer(s->loop, &s->task);
+}
+
+static struct tl_redis_streams *of_bell(void *hub)
+{
+    return hub;
+}
+
+static bool on_bell(void *hub, enum tl_source_kind kind, struct tl_bytes source,
+                    struct tl_bytes name, struct tl_bytes event)
+{
+    struct tl_redis_streams *s = of_bell(hub);
+    struct tl_redis_stream *stream = find(s, key_of_bell(source));
+    (void)kind;
+    (void)name;
+    if (!stream)
+        return true;
+    /* What may have changed more than the end. */
+    if (!tl_bytes_eq(event, TL_LIT("xadd")) && !tl_bytes_eq(event, TL_LIT("xtrim")))
+        stream->check = true;
+    tl_redis_stream_ring(s, stream);
+    return true;
+}
+
+static void on_bell_dropped(void *hub, enum tl_source_kind kind, struct tl_bytes source)
+{
+    on_bell(hub, kind, source, source, source);
+}
+
+static void on_bell_subscribed(void *hub, enum tl_source_kind kind, struct tl_bytes source,
+                               enum tl_broker_status status, const char *reason)
+{
+    struct tl_redis_streams *s = of_bell(hub);
+    struct tl_redis_stream *stream = find(s, key_of_bell(source));
+    (void)kind;
+    (void)reason;
+    if (!stream)
+        return;
+    if (status != TL_BROKER_OK && s->has_bells) {
+        tl_logger(TL_INFO, "keyspace notifications are forbidden: streams are read blocking");
+        s->has_bells = false;
+        tl_redis_shards_watch_all(s);
+    }
+    stream->confirmed = true;
+    if (!s->has_bells)
+        tl_redis_shards_add(s, stream);
+    tl_redis_stream_ring(s, stream);
+}
+
+static void on_bell_unsubscribed(void *hub, enum tl_source_kind kind, struct tl_bytes source)
+{
+    struct tl_redis_streams *s = of_bell(hub);
+    (void)kind;
+    s->broker->events->on_unsubscribed(s->broker->hub, TL_SOURCE_STREAM, key_of_bell(source));
+}
+
+/* ---- what the hub follows ---- */
+
+static void free_if_over(struct tl_redis_stream *stream)
+{
+    if (!stream->dropped || stream->in_flight > 0)
+        return;
+    tl_redis_seek_free(stream->seek);
+    tl_free(stream);
+}
+
+static void drop(struct tl_redis_streams *s, struct tl_redis_stream *stream)
+{
+    tl_map_remove(&s->map, &stream->node);
+    tl_list_remove(&stream->queue);
+    tl_redis_shards_remove(s, stream);
+    stream->dropped = true;
+    free_if_over(stream);
+}
+
+int tl_redis_streams_follow(struct tl_redis_streams *s, struct tl_bytes name,
+                            const struct tl_stream_rule *rule, const struct tl_stream_place *held)
+{
+    char bell[TL_REDIS_BELL_NAME_MAX];
+    if (!s->up)
+        return 0;
+    assert(!find(s, name));
+    struct tl_redis_stream *stream = tl_zalloc(sizeof *stream + name.n);
+    if (!stream)
+        return -ENOMEM;
+    stream->rule = rule;
+    stream->at = *held;
+    stream->check = true;
+    stream->name_n = (uint8_t)name.n;
+    memcpy(stream->name, name.p, name.n);
+    tl_list_init(&stream->queue);
+    tl_list_init(&stream->shard_node);
+    tl_map_add(&s->map, &stream->node);
+    tl_redis_sub_request(&s->bell, true, TL_SOURCE_CHANNEL, bell_name(s, name, bell));
+    return 0;
+}
+
+int tl_redis_streams_unfollow(struct tl_redis_streams *s, struct tl_bytes name)
+{
+    char bell[TL_REDIS_BELL_NAME_MAX];
+    struct tl_redis_stream *stream = find(s, name);
+    if (stream)
+        drop(s, stream);
+    if (s->up)
+        tl_redis_sub_request(&s->bell, false, TL_SOURCE_CHANNEL, bell_name(s, name, bell));
+    return 0;
+}
+
+int tl_redis_streams_seek(struct tl_redis_streams *s, struct tl_bytes name, struct tl_entry_id from,
+                          struct tl_entry_id to, uint64_t msgs_max, uint64_t bytes_max)
+{
+    struct tl_redis_stream *stream = find(s, name);
+    if (!s->up || !stream)
+        return 0;
+    assert(!stream->seek);
+    stream->seek = tl_redis_seek_new(from, to, msgs_max, bytes_max);
+    if (!stream->seek)
+        return -ENOMEM;
+    stream->seek->ended = tl_entry_id_cmp(from, to) > 0; /* nothing older is wanted */
+    stream->check = true;
+    tl_redis_stream_ring(s, stream);
+    return 0;
+}
+
+/* ---- sending ---- */
+
+struct tl_redis_command *tl_redis_command_new(struct tl_redis_streams *s,
+                                              enum tl_redis_command_kind kind, uint32_t n)
+{
+    struct tl_redis_command *command = tl_zalloc(sizeof *command + n * sizeof *command->streams);
+    if (!command)
+        return NULL;
+    command->kind = kind;
+    command->n = n;
+    command->replies_left = kind == TL_REDIS_CHECK ? 4 : 1;
+    tl_list_append(&s->commands, &command->node);
+    return command;
+}
+
+static void put(struct tl_buf *out, int argc, const char *const *argv, const size_t *lengths)
+{
+    (void)tl_redis_link_command(out, argc, argv, lengths); /* the link sees out->failed */
+}
+
+/* Words of which one, the at-th, is the stream's name. */
+static void put_words(struct tl_buf *out, const struct tl_redis_stream *stream, int at, int argc,
+                      const char **argv)
+{
+    size_t lengths[8];
+    assert(argc <= 8);
+    for (int i = 0; i < argc; i++)
+        lengths[i] = i == at ? stream->name_n : strlen(argv[i]);
+    if (at >= 0)
+        argv[at] = (const char *)stream->name;
+    put(out, argc, argv, lengths);
+}
+
+static void put_check(struct tl_buf *out, const struct tl_redis_command *command)
+{
+    const struct tl_redis_stream *stream = command->streams[0];
+    char from[TL_ENTRY_ID_TEXT_MAX] = "+", count[16];
+    if (stream->at.epoch != 0) /* else nothing of it is wanted */
+        tl_entry_id_print(stream->at.id, from);
+    snprintf(count, sizeof count, "%u", command->count);
+    put_words(out, NULL, -1, 1, (const char *[]){"MULTI"});
+    put_words(out, stream, 2, 3, (const char *[]){"XINFO", "STREAM", ""});
+    put_words(out, stream, 1, 6,
+              (const char *[]){"XRANGE", "", from, stream->at.epoch ? "+" : "-", "COUNT", count});
+    put_words(out, NULL, -1, 1, (const char *[]){"EXEC"});
+}
+
+static void put_seek(struct tl_buf *out, const struct tl_redis_command *command)
+{
+    const struct tl_redis_stream *stream = command->streams[0];
+    char from[TL_ENTRY_ID_TEXT_MAX], to[TL_ENTRY_ID_TEXT_MAX], count[16];
+    tl_entry_id_print(stream->seek->from, from);
+    tl_entry_id_print(stream->seek->next, to);
+    snprintf(count, sizeof count, "%u", command->count);
+    put_words(out, stream, 1, 6, (const char *[]){"XREVRANGE", "", to, from, "COUNT", count});
+}
+
+static void put_read(struct tl_buf *out, const struct tl_redis_command *command)
+{
+    const char *argv[4 + 2 * TL_REDIS_READ_STREAMS] = {"XREAD", "COUNT", "", "STREAMS"};
+    size_t lengths[4 + 2 * TL_REDIS_READ_STREAMS] = {5, 5, 0, 7};
+    char ids[TL_REDIS_READ_STREAMS][TL_ENTRY_ID_TEXT_MAX], count[16];
+    uint32_t n = command->n;
+    lengths[2] = (size_t)snprintf(count, sizeof count, "%u", command->count);
+    argv[2] = count;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tl_redis_stream *stream = command->streams[i];
+        argv[4 + i] = (const char *)stream->name;
+        lengths[4 + i] = stream->name_n;
+        /* The entry that the hub has comes again: proof that nothing behind it was cut away. */
+        lengths[4 + n + i] = tl_entry_id_print(tl_entry_id_before(stream->at.id), ids[i]);
+        argv[4 + n + i] = ids[i];
+    }
+    put(out, (int)(4 + 2 * n), argv, lengths);
+}
+
+static void take(struct tl_redis_command *command, uint32_t i, struct tl_redis_stream *stream)
+{
+    command->streams[i] = stream;
+    stream->in_flight++;
+    tl_list_remove(&stream->queue);
+}
+
+/* The next read of a stream that needs more than an XREAD. Returns how many answers are due. */
+static uint64_t append_single(struct tl_redis_streams *s, struct tl_redis_stream *stream,
+                              struct tl_buf *out)
+{
+    struct tl_redis_seek *seek = stream->seek;
+    enum tl_redis_command_kind kind = stream->check || !seek ? TL_REDIS_CHECK
+                                      : !seek->ended         ? TL_REDIS_SEEK
+                                                             : TL_REDIS_SEEK_INFO;
+    struct tl_redis_command *command = tl_redis_command_new(s, kind, 1);
+    if (!command) {
+        out->failed = true;
+        return 0;
+    }
+    take(command, 0, stream);
+    /* Of a stream of which nothing is held, nothing is read. */
+    command->count = tl_redis_stream_count(stream) + 1;
+    if (kind == TL_REDIS_CHECK) {
+        stream->check = stream->due = false;
+        put_check(out, command);
+        return 4;
+    }
+    if (kind == TL_REDIS_SEEK)
+        put_seek(out, command);
+    else
+        put_words(out, stream, 2, 3, (const char *[]){"XINFO", "STREAM", ""});
+    return 1;
+}
+
+static bool is_single(const struct tl_redis_stream *stream)
+{
+    return stream->check || stream->seek ||
+           (stream->at.id.ms == 0 && stream->at.id.seq == 0); /* nothing to be found again */
+}
+
+/* One XREAD of the streams that are next. */
+static uint64_t append_read(struct tl_redis_streams *s, struct tl_buf *out)
+{
+    uint32_t n = 0, count = READ_MAX;
+    for (struct tl_list *l = s->queue.next; l != &s->queue && n < TL_REDIS_READ_STREAMS;
+         l = l->next, n++)
+        if (is_single(TL_CONTAINER(l, struct tl_redis_stream, queue)))
+            break;
+    struct tl_redis_command *command = tl_redis_command_new(s, TL_REDIS_READ, n);
+    if (!command) {
+        out->failed = true;
+        return 0;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct tl_redis_stream *stream = TL_CONTAINER(s->queue.next, struct tl_redis_stream, queue);
+        uint32_t wanted = tl_redis_stream_count(stream);
+        count = wanted < count ? wanted : count;
+        stream->due = false;
+        take(command, i, stream);
+    }
+    command->count = count + 1;
+    put_read(out, command);
+    return 1;
+}
+
+static uint64_t fill(struct tl_redis_link *l, struct tl_buf *out)
+{
+    struct tl_redis_streams *s = of_link(l);
+    uint64_t n = 0;
+    if (!s->looked && tl_list_empty(&s->commands)) {
+        struct tl_redis_command *info = tl_redis_command_new(s, TL_REDIS_ASK_INFO, 0);
+        struct tl_redis_command *config = tl_redis_command_new(s, TL_REDIS_ASK_CONFIG, 0);
+        out->failed = out->failed || !info || !config;
+        put_words(out, NULL, -1, 2, (const char *[]){"INFO", "server"});
+        put_words(out, NULL, -1, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
+        return 2;
+    }
+    n += tl_redis_shards_fill(s, out);
+    if (s->look_due && s->looked && tl_redis_command_new(s, TL_REDIS_ASK_CONFIG, 0)) {
+        s->look_due = false;
+        put_words(out, NULL, -1, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
+        n++;
+    }
+    while (s->up && !tl_list_empty(&s->queue) && out->n < TL_REDIS_BATCH_BYTES && !out->failed) {
+        struct tl_redis_stream *stream = TL_CONTAINER(s->queue.next, struct tl_redis_stream, queue);
+        if (!is_single(stream)) {
+            n += append_read(s, out);
+            continue;
+        }
+        /* MULTI and EXEC begin with answers of their own: all of it goes out at once. */
+        n += append_single(s, stream, out);
+    }
+    return n;
+}
+
+static void on_task(struct tl_task *task)
+{
+    tl_redis_link_flush(&TL_CONTAINER(task, struct tl_redis_streams, task)->link);
+}
+
+/* ---- answers ---- */
+
+static void end_command(struct tl_redis_streams *s, struct tl_redis_command *command)
+{
+    tl_list_remove(&command->node);
+    for (uint32_t i = 0; i < command->n; i++) {
+        struct tl_redis_stream *stream = command->streams[i];
+        stream->in_flight--;
+        tl_redis_shards_read(stream);
+        if (!stream->dropped && (stream->due || stream->check || stream->seek))
+            tl_redis_stream_ring(s, stream);
+        free_if_over(stream);
+    }
+    tl_free(command);
+}
+
+static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply)
+{
+    struct tl_redis_streams *s = of_link(l);
+    if (tl_list_empty(&s->commands))
+        return "protocol error: an answer to nothing";
+    struct tl_redis_command *command =
+        TL_CONTAINER(s->commands.next, struct tl_redis_command, node);
+    l->answered++;
+    command->replies_left--;
+    const char *nonsense = tl_redis_stream_answered(s, command, reply);
+    if (command->replies_left > 0)
+        return nonsense;
+    s->answer = (struct tl_redis_answer){0};
+    /* Events may have made the link go down, and with it all commands. */
+    if (!tl_list_empty(&s->commands) && s->commands.next == &command->node)
+        end_command(s, command);
+    return nonsense;
+}
+
+/* ---- links ---- */
+
+/* Both links and what is known of Redis make it whole. */
+static void update(struct tl_redis_streams *s)
+{
+    bool up = tl_redis_link_is_up(&s->link) && tl_redis_link_is_up(&s->bell.link) && s->looked;
+    if (up == s->up)
+        return;
+    s->up = up;
+    s->broker->events->on_link(s->broker->hub, TL_SOURCE_STREAM, up, "");
+}
+
+static void drop_node(struct tl_map_node *node, void *arg)
+{
+    drop(arg, TL_CONTAINER(node, struct tl_redis_stream, node));
+}
+
+static void forget_all(struct tl_redis_streams *s)
+{
+    struct tl_list *l;
+    s->looked = false;
+    tl_timer_stop(tl_loop_timers(s->loop), &s->look_timer);
+    while ((l = tl_list_pop(&s->commands))) {
+        struct tl_redis_command *command = TL_CONTAINER(l, struct tl_redis_command, node);
+        for (uint32_t i = 0; i < command->n; i++) {
+            command->streams[i]->in_flight--;
+            free_if_over(command->streams[i]);
+        }
+        tl_free(command);
+    }
+    s->answer = (struct tl_redis_answer){0};
+    tl_map_each(&s->map, drop_node, s);
+}
+
+/* One of the two is lost: what was confirmed on the other is worth nothing without it. */
+static void lose_all(struct tl_redis_streams *s, const char *reason)
+{
+    forget_all(s);
+    update(s);
+    tl_redis_link_lose(&s->link, reason);
+    tl_redis_link_lose(&s->bell.link, reason);
+}
+
+static void on_bell_link(void *hub, enum tl_source_kind kind, bool up, const char *reason)
+{
+    struct tl_redis_streams *s = of_bell(hub);
+    (void)kind;
+    if (up)
+        update(s);
+    else
+        lose_all(s, reason);
+}
+
+static const struct tl_broker_events bell_events = {
+    .on_link = on_bell_link,
+    .on_subscribed = on_bell_subscribed,
+    .on_unsubscribed = on_bell_unsubscribed,
+    .on_message = on_bell,
+    .on_dropped = on_bell_dropped,
+};
+
+static void on_up(struct tl_redis_link *l)
+{
+    struct tl_redis_streams *s = of_link(l);
+    tl_redis_notice_up(&s->notice, TL_REDIS_PUB, tl_loop_now_ms(l->loop));
+    s->looked = false;
+    tl_loop_defer(s->loop, &s->task);
+}
+
+static void on_trouble(struct tl_redis_link *l, const char *reason, uint64_t retry_ms)
+{
+    tl_redis_notice_down(&of_link(l)->notice, TL_REDIS_PUB, reason, retry_ms,
+                         tl_loop_now_ms(l->loop));
+}
+
+static void on_down(struct tl_redis_link *l, const char *reason)
+{
+    lose_all(of_link(l), reason);
+}
+
+static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};
+
+/* Whether notifications were switched on or off meanwhile. */
+static void on_look(struct tl_timer *timer)
+{
+    struct tl_redis_streams *s = TL_CONTAINER(timer, struct tl_redis_streams, look_timer);
+    s->look_due = true;
+    tl_loop_timer_start(s->loop, &s->look_timer, TL_REDIS_LOOK_MS);
+    tl_redis_link_flush(&s->link);
+}
+
+void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells)
+{
+    bool first = !s->looked, changed = first || has_bells != s->has_bells;
+    s->looked = true;
+    s->has_bells = has_bells;
+    if (changed)
+        tl_logger(TL_INFO, has_bells ? "streams are read when keyspace notifications say so"
+                                     : "no keyspace notifications (notify-keyspace-events Kgt): "
+                                       "streams are read blocking, which costs Redis more");
+    if (first) {
+        tl_loop_timer_start(s->loop, &s->look_timer, TL_REDIS_LOOK_MS);
+        update(s);
+    } else if (changed || !has_bells) {
+        tl_redis_shards_watch_all(s); /* again, for those that found no memory */
+    }
+}
+
+/* ---- life ---- */
+
+int tl_redis_streams_init(struct tl_redis_streams *s, struct tl_broker *broker,
+                          struct tl_loop *loop, const struct tl_redis_options *options,
+                          const char *address)
+{
+    char text[160];
+    *s = (struct tl_redis_streams){.broker = broker, .loop = loop, .options = options};
+    s->bell_broker = (struct tl_broker){.events = &bell_events, .hub = s};
+    snprintf(text, sizeof text, "%.140s (streams)", address);
+    tl_redis_notice_init(&s->notice, text, tl_loop_now_ms(loop));
+    tl_redis_sub_init(&s->bell, &s->bell_broker, loop, options, &s->notice);
+    tl_redis_link_init(&s->link, loop, options, &handler, "streams");
+    s->link.resp.limits.elements_max = ANSWER_VALUES;
+    s->link.resp.visit = tl_redis_stream_visit;
+    s->link.resp.visit_arg = s;
+    tl_task_init(&s->task, on_task);
+    tl_timer_init(&s->look_timer, on_look);
+    tl_list_init(&s->queue);
+    tl_list_init(&s->commands);
+    tl_redis_shards_init(s);
+    return tl_map_init(&s->map, node_key);
+}
+
+void tl_redis_streams_start(struct tl_redis_streams *s)
+{
+    tl_redis_link_start(&s->link);
+    tl_redis_link_start(&s->bell.link);
+}
+
+void tl_redis_streams_stop(struct tl_redis_streams *s)
+{
+    tl_task_cancel(&s->task);
+    tl_redis_sub_stop(&s->bell);
+    tl_redis_link_stop(&s->link);
+    forget_all(s);
+    tl_redis_shards_stop(s);
+    s->up = false;
+}
+
+void tl_redis_streams_deinit(struct tl_redis_streams *s)
+{
+    tl_redis_shards_deinit(s);
+    tl_redis_sub_deinit(&s->bell);
+    tl_redis_link_deinit(&s->link);
+    tl_map_deinit(&s->map);
+}
