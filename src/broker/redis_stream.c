@@ -14,6 +14,8 @@
 #define READ_BYTES ((size_t)1 << 20)
 #define READ_MIN   8u
 #define READ_MAX   500u
+/* What payloads are taken to have before one was seen. */
+#define PAYLOAD_GUESS ((size_t)16 << 10)
 /* Values of one answer: that many entries of that many streams, with a field or two. */
 #define ANSWER_VALUES (1u << 24)
 
@@ -160,6 +162,7 @@ int tl_redis_streams_follow(struct tl_redis_streams *s, struct tl_bytes name,
     stream->rule = rule;
     stream->at = *held;
     stream->check = true;
+    stream->payload_bytes = PAYLOAD_GUESS;
     stream->name_n = (uint8_t)name.n;
     memcpy(stream->name, name.p, name.n);
     tl_list_init(&stream->queue);
@@ -167,6 +170,11 @@ int tl_redis_streams_follow(struct tl_redis_streams *s, struct tl_bytes name,
     tl_map_add(&s->map, &stream->node);
     tl_redis_sub_request(&s->bell, true, TL_SOURCE_CHANNEL, bell_name(s, name, bell));
     return 0;
+}
+
+void tl_redis_stream_give_up(struct tl_redis_streams *s, struct tl_redis_stream *stream)
+{
+    (void)tl_redis_streams_unfollow(s, tl_redis_stream_name(stream));
 }
 
 int tl_redis_streams_unfollow(struct tl_redis_streams *s, struct tl_bytes name)
@@ -502,9 +510,10 @@ static void on_look(struct tl_timer *timer)
 void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells)
 {
     bool first = !s->looked, changed = first || has_bells != s->has_bells;
-    s->looked = true;
+    bool is_news = !s->was_looked || has_bells != s->has_bells;
+    s->looked = s->was_looked = true;
     s->has_bells = has_bells;
-    if (changed)
+    if (is_news)
         tl_logger(TL_INFO, has_bells ? "streams are read when keyspace notifications say so"
                                      : "no keyspace notifications (notify-keyspace-events Kgt): "
                                        "streams are read blocking, which costs Redis more");

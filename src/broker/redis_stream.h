@@ -103,10 +103,11 @@ struct tl_redis_streams {
     struct tl_redis_shards shards;
     struct tl_redis_answer answer;
     char run_id[44];
-    bool has_bells; /* Redis sends notifications */
-    bool look_due;  /* ask again whether it does */
-    bool looked;    /* that, and the run id, is known of this link */
-    bool up;        /* as the hub was told */
+    bool has_bells;  /* Redis sends notifications */
+    bool look_due;   /* ask again whether it does */
+    bool was_looked; /* of any link: it was said */
+    bool looked;     /* that, and the run id, is known of this link */
+    bool up;         /* as the hub was told */
 };
 
 /* 0 or -ENOMEM. Nothing happens before tl_redis_streams_start(). */
@@ -142,6 +143,8 @@ uint32_t tl_redis_stream_count(const struct tl_redis_stream *stream);
 struct tl_redis_command *tl_redis_command_new(struct tl_redis_streams *s,
                                               enum tl_redis_command_kind kind, uint32_t n);
 
+/* The hub was told that it is refused, and follows it no more. */
+void tl_redis_stream_give_up(struct tl_redis_streams *s, struct tl_redis_stream *stream);
 /* Whether Redis sends notifications, as it just said. */
 void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells);
 

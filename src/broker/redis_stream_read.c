@@ -404,6 +404,7 @@ static void refuse(struct tl_redis_streams *s, struct tl_redis_stream *stream)
     enum tl_broker_status status = tl_bytes_starts(tl_bytes_str(words), TL_LIT("NOPERM"))
                                        ? TL_BROKER_DENIED
                                        : TL_BROKER_FAILED;
+    tl_redis_stream_give_up(s, stream);
     s->broker->events->on_subscribed(s->broker->hub, TL_SOURCE_STREAM, tl_redis_stream_name(stream),
                                      status, words);
 }

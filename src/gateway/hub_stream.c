@@ -91,13 +91,16 @@ static struct tl_entry_id oldest_wanted(const struct tl_list *seekers)
     return oldest;
 }
 
-/* Is there room before the tail, and would it be the same stream's? */
-static bool may_extend(const struct tl_hub *hub, const struct tl_log *log)
+/* How much there is room for before the tail of a held log: as much as a log's limits in all, but
+ * none where it would not be the same stream's, or where the cap over all logs would drop it. */
+static struct tl_log_limits room_before(const struct tl_hub *hub, const struct tl_log *log)
 {
-    bool held = tl_loop_now_ms(hub->loop) < log->held.until_ms;
-    return log->tail.idx >= log->epoch_idx &&
-           !(held && log->held.msgs >= 2 * log->limits->msgs_max) &&
-           hub->logs_bytes < hub->config->logs_bytes_max;
+    struct tl_log_limits max = {2 * log->limits->msgs_max, 2 * log->limits->bytes_max, 0};
+    if (log->tail.idx < log->epoch_idx || log->held.msgs >= max.msgs_max ||
+        log->held.bytes >= max.bytes_max || hub->logs_bytes >= hub->config->logs_bytes_max)
+        return (struct tl_log_limits){0};
+    return (struct tl_log_limits){max.msgs_max - log->held.msgs, max.bytes_max - log->held.bytes,
+                                  0};
 }
 
 void tl_hub_seek(struct tl_hub *hub, struct tl_channel *channel)
@@ -110,12 +113,13 @@ void tl_hub_seek(struct tl_hub *hub, struct tl_channel *channel)
     struct tl_entry_id from = oldest_wanted(&channel->seekers);
     struct tl_entry_id to = tl_log_oldest(log).id;
     tl_list_splice(&channel->sought, &channel->seekers);
-    if (tl_entry_id_cmp(from, to) <= 0 && !may_extend(hub, log))
-        from = log->stream.head; /* the end of the stream is read again in any case */
-    else
+    if (tl_entry_id_cmp(from, to) <= 0)
         tl_log_hold(log, now_ms, now_ms + HOLD_MS); /* so that what is read fits to it */
+    struct tl_log_limits room = room_before(hub, log);
+    if (room.msgs_max == 0)
+        from = log->stream.head; /* the end of the stream is read again in any case */
     if (hub->broker->ops->seek(hub->broker, tl_bytes(channel->name, channel->name_n), from, to,
-                               log->limits->msgs_max, log->limits->bytes_max) == 0)
+                               room.msgs_max, room.bytes_max) == 0)
         return;
     tl_metric_add(TL_M_REFUSED_MEMORY, 1);
     answer_all(channel);

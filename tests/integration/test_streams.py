@@ -122,9 +122,14 @@ def test_an_entry_that_is_no_message_is_a_gap_of_one(gateway, stream_redis, chan
 def test_a_key_that_is_no_stream_is_refused_and_harms_nobody(gateway, stream_redis, channel):
     g = gateway("--redis", stream_redis.url, *STREAM)
     stream_redis.client.set(f"{channel}_wrong", "text")
-    with pytest.raises(Refused) as refused:
-        WebSocket(g, f"/ws/{channel}_wrong")
-    assert refused.value.status == 503
+    for _ in range(3):
+        with pytest.raises(Refused) as refused:
+            WebSocket(g, f"/ws/{channel}_wrong")
+        assert refused.value.status == 503
+    stream_redis.client.delete(f"{channel}_wrong")
+    late = WebSocket(g, f"/ws/{channel}_wrong")
+    add(stream_redis, f"{channel}_wrong", "right")
+    assert late.payload() == b"right"
     first, second = WebSocket(g, f"/ws/{channel}_1"), WebSocket(g, f"/ws/{channel}_2")
     stream_redis.client.set(f"{channel}_1", "text")
     for i in range(3):
@@ -273,6 +278,21 @@ def test_a_storm_of_returning_clients_is_one_read_and_not_one_each(gateway, own_
         expect(client, i + 1, 200)
     assert redis.calls("xrevrange") <= 4 * workers
     assert g.metric("gaps_total") == 0
+
+
+def test_positions_that_are_made_up_cost_one_read_and_no_more_memory(gateway, own_redis, channel):
+    redis = own_redis(*BELLS)
+    g = gateway("--redis", redis.url, "--channel", "*: source=stream, bytes=1KiB")
+    for i in range(300):
+        add(redis, channel, b"%d" % i * 30)
+    watcher = Sse(g, f"/sse/{channel}").acked()
+    for i in range(20):
+        with Sse(g, f"/sse/{channel}?since=0000000000000001-1-{i + 1}-1") as sse:
+            assert missed(sse.named("gap", "message")) is None
+    assert g.metric("log_bytes") < 16384
+    assert redis.calls("xrevrange") <= 4
+    add(redis, channel, "0")
+    expect(watcher, 0, 1)
 
 
 @pytest.mark.parametrize("since", ["0000000000000001-7-1-1", "0000000000000001-7",
