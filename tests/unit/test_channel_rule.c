@@ -61,6 +61,53 @@ static void rates_are_intervals(void **state)
     assert_int_equal(good("a: overflow=latest max_rate=1/3600s").interval_ms, 3600000);
 }
 
+static void a_stream_has_a_field_and_at_most_one_limit(void **state)
+{
+    (void)state;
+    assert_false(tl_config_is_stream(&(struct tl_channel_rule){.log = {1, 1, 1}}));
+    struct tl_channel_rule rule = good("a: history=1");
+    assert_false(tl_config_is_stream(&rule));
+    rule = good("a: source=pubsub");
+    assert_false(tl_config_is_stream(&rule));
+    rule = good("a: source=stream");
+    assert_true(tl_config_is_stream(&rule));
+    assert_string_equal(rule.stream.field, "data");
+    assert_true(rule.stream.len_max == 0 && rule.stream.age_max_ms == 0);
+    rule = good("a: source=stream, field=body, maxlen=500");
+    assert_string_equal(rule.stream.field, "body");
+    assert_int_equal(rule.stream.len_max, 500);
+    rule = good("a: source=stream, minid=1h, history=7");
+    assert_int_equal(rule.stream.age_max_ms, 3600000);
+    assert_int_equal(rule.log.msgs_max, 7);
+    char longest[100] = "a: source=stream, field=";
+    memset(longest + strlen(longest), 'f', TL_STREAM_FIELD_MAX);
+    assert_int_equal(strlen(good(longest).stream.field), TL_STREAM_FIELD_MAX);
+}
+
+static void what_does_not_belong_to_a_stream_is_refused(void **state)
+{
+    (void)state;
+    char longer[100] = "a: source=stream, field=";
+    memset(longer + strlen(longer), 'f', TL_STREAM_FIELD_MAX + 1);
+    const char *const bad[] = {
+        "a: field=x",
+        "a: maxlen=5",
+        "a: source=pubsub, minid=1h",
+        "a: source=stream, maxlen=5, minid=1h",
+        "a: source=stream, maxlen=0",
+        "a: source=stream, field=",
+        "a: source=list",
+        longer,
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct tl_channel_rule rule;
+        char error[400] = "";
+        assert_int_equal(tl_channel_rule_parse(bad[i], &standard, &rule, error, sizeof error),
+                         -EINVAL);
+        assert_true(*error != 0);
+    }
+}
+
 static void the_first_rule_that_matches_wins(void **state)
 {
     struct tl_channel_rule rules[] = {good("a b*: history=1"), good("a*: history=2"),
@@ -86,7 +133,8 @@ static void nonsense_is_refused_with_one_line(void **state)
                                         "=",      "gap",      "latest", ",",
                                         " ",      "max_rate", "4/s",    "/",
                                         "--",     "messages", "0",      "99999999999999999999",
-                                        "\t",     "KiB",      "help",   "-h"};
+                                        "\t",     "KiB",      "help",   "-h",
+                                        "source", "stream",   "field",  "maxlen"};
     (void)state;
     uint32_t dice = 7;
     for (int i = 0; i < 20000; i++) {
@@ -126,6 +174,8 @@ int main(void)
         cmocka_unit_test(what_is_left_out_is_as_for_all),
         cmocka_unit_test(every_key_is_understood_whatever_separates_them),
         cmocka_unit_test(rates_are_intervals),
+        cmocka_unit_test(a_stream_has_a_field_and_at_most_one_limit),
+        cmocka_unit_test(what_does_not_belong_to_a_stream_is_refused),
         cmocka_unit_test(the_first_rule_that_matches_wins),
         cmocka_unit_test(nonsense_is_refused_with_one_line),
         cmocka_unit_test(without_memory_it_says_so),
