@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "broker/redis_stream.h"
 
-#define ENTRIES_MIN 64
+#define FOUND_MIN 64
 
 struct tl_redis_seek *tl_redis_seek_new(struct tl_entry_id from, struct tl_entry_id to,
                                         uint64_t msgs_max, uint64_t bytes_max)
@@ -22,7 +22,7 @@ void tl_redis_seek_free(struct tl_redis_seek *seek)
 {
     if (!seek)
         return;
-    tl_free(seek->entries);
+    tl_free(seek->found);
     tl_buf_deinit(&seek->payloads);
     tl_free(seek);
 }
@@ -31,11 +31,11 @@ static bool grow(struct tl_redis_seek *seek)
 {
     if (seek->n < seek->cap)
         return true;
-    size_t cap = seek->cap ? seek->cap * 2 : ENTRIES_MIN;
-    struct tl_stream_entry *entries = tl_realloc(seek->entries, cap * sizeof *entries);
-    if (!entries)
+    size_t cap = seek->cap ? seek->cap * 2 : FOUND_MIN;
+    struct tl_redis_found *found = tl_realloc(seek->found, cap * sizeof *found);
+    if (!found)
         return false;
-    seek->entries = entries;
+    seek->found = found;
     seek->cap = cap;
     return true;
 }
@@ -65,8 +65,7 @@ void tl_redis_seek_add(struct tl_redis_seek *seek, struct tl_entry_id id,
         tl_buf_append(&seek->payloads, *payload);
     seek->failed = seek->failed || seek->payloads.failed;
     seek->bytes_n += n;
-    seek->entries[seek->n++] = (struct tl_stream_entry){
-        .id = id, .payload = {.p = (const uint8_t *)(uintptr_t)at, .n = n}};
+    seek->found[seek->n++] = (struct tl_redis_found){id, at, n};
 }
 
 void tl_redis_seek_page(struct tl_redis_seek *seek, uint32_t asked)
@@ -76,15 +75,16 @@ void tl_redis_seek_page(struct tl_redis_seek *seek, uint32_t asked)
     seek->page_n = 0;
 }
 
-static void put_in_order(struct tl_redis_seek *seek)
+/* What was found, the oldest first, or NULL without memory. Owner: the caller. */
+static struct tl_stream_entry *entries_of(const struct tl_redis_seek *seek)
 {
-    for (size_t i = 0; i < seek->n; i++)
-        seek->entries[i].payload.p = seek->payloads.p + (uintptr_t)seek->entries[i].payload.p;
-    for (size_t i = 0; i < seek->n / 2; i++) {
-        struct tl_stream_entry last = seek->entries[seek->n - 1 - i];
-        seek->entries[seek->n - 1 - i] = seek->entries[i];
-        seek->entries[i] = last;
+    struct tl_stream_entry *entries = tl_alloc(seek->n * sizeof *entries);
+    for (size_t i = 0; entries && i < seek->n; i++) {
+        const struct tl_redis_found *found = &seek->found[seek->n - 1 - i];
+        const void *p = found->n > 0 ? seek->payloads.p + found->at : (const uint8_t *)"";
+        entries[i] = (struct tl_stream_entry){found->id, tl_bytes(p, found->n)};
     }
+    return entries;
 }
 
 void tl_redis_seek_tell(struct tl_redis_streams *s, struct tl_redis_stream *stream,
@@ -92,14 +92,17 @@ void tl_redis_seek_tell(struct tl_redis_streams *s, struct tl_redis_stream *stre
 {
     struct tl_redis_seek *seek = stream->seek;
     struct tl_stream_range range = {.to = seek->to, .known = known};
+    struct tl_stream_entry *entries = NULL;
     stream->seek = NULL;
-    if (!seek->failed && seek->n > 0) {
-        put_in_order(seek);
-        bool has_from = tl_entry_id_cmp(seek->entries[0].id, seek->from) == 0;
-        range.entries = seek->entries + has_from;
+    if (!seek->failed && seek->n > 0)
+        entries = entries_of(seek);
+    if (entries) {
+        bool has_from = tl_entry_id_cmp(entries[0].id, seek->from) == 0;
+        range.entries = entries + has_from;
         range.n = seek->n - has_from;
-        range.before = has_from ? seek->from : tl_entry_id_before(seek->entries[0].id);
+        range.before = has_from ? seek->from : tl_entry_id_before(entries[0].id);
     }
     s->broker->events->on_sought(s->broker->hub, tl_redis_stream_name(stream), &range);
+    tl_free(entries);
     tl_redis_seek_free(seek);
 }

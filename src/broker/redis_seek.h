@@ -11,12 +11,18 @@
 struct tl_redis_stream;
 struct tl_redis_streams;
 
+/* An entry; its payload lies in the seek's payloads. */
+struct tl_redis_found {
+    struct tl_entry_id id;
+    size_t at, n;
+};
+
 struct tl_redis_seek {
     struct tl_entry_id from, to;
     struct tl_entry_id next; /* the newest that is still to be read */
     uint64_t msgs_max, bytes_max;
     uint64_t bytes_n;
-    struct tl_stream_entry *entries; /* the newest first; payload.p is an offset until the end */
+    struct tl_redis_found *found; /* the newest first */
     size_t n, cap;
     struct tl_buf payloads;
     uint32_t page_n; /* entries of the page that is read */

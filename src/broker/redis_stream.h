@@ -62,6 +62,7 @@ struct tl_redis_command {
 /* What XINFO STREAM says. */
 struct tl_redis_stream_info {
     bool is_there;
+    bool counts; /* it has entries-added, as from Redis 7.0 on */
     struct tl_entry_id first, last, deleted;
     uint64_t length, added;
 };
@@ -125,7 +126,8 @@ void tl_redis_streams_stop(struct tl_redis_streams *s);
 /* After stop, and the loop's next turn. */
 void tl_redis_streams_deinit(struct tl_redis_streams *s);
 
-/* ---- between redis_stream.c, redis_stream_read.c, redis_seek.c and redis_shard.c ---- */
+/* ---- between redis_stream.c, redis_stream_send.c, redis_stream_read.c, redis_seek.c and
+ * redis_shard.c ---- */
 
 static inline struct tl_bytes tl_redis_stream_name(const struct tl_redis_stream *stream)
 {
@@ -136,8 +138,6 @@ static inline struct tl_bytes tl_redis_stream_name(const struct tl_redis_stream 
 void tl_redis_stream_ring(struct tl_redis_streams *s, struct tl_redis_stream *stream);
 /* The epoch of a stream's positions while this Redis serves it. */
 uint64_t tl_redis_stream_epoch(const struct tl_redis_streams *s, struct tl_bytes name);
-/* Entries that one read asks for, so that an answer has about a megabyte. */
-uint32_t tl_redis_stream_count(const struct tl_redis_stream *stream);
 /* A command for streams[0..n), put behind those sent; NULL: no memory, and the link is lost soon.
  */
 struct tl_redis_command *tl_redis_command_new(struct tl_redis_streams *s,
@@ -148,10 +148,12 @@ void tl_redis_stream_give_up(struct tl_redis_streams *s, struct tl_redis_stream 
 /* Whether Redis sends notifications, as it just said. */
 void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells);
 
-/* redis_stream_read.c: a value within the first command's answer, and the end of one answer.
- * Returns NULL, or why the link must be lost. */
+/* redis_stream_send.c: append what there is to ask for; how many answers are due. */
+uint64_t tl_redis_stream_fill(struct tl_redis_streams *s, struct tl_buf *out);
+
+/* redis_stream_read.c: a value within the first command's answer, and the end of one answer. */
 void tl_redis_stream_visit(void *streams, unsigned depth, const struct tl_resp_value *value);
-const char *tl_redis_stream_answered(struct tl_redis_streams *s, struct tl_redis_command *command,
-                                     const struct tl_resp *reply);
+void tl_redis_stream_answered(struct tl_redis_streams *s, struct tl_redis_command *command,
+                              const struct tl_resp *reply);
 
 #endif

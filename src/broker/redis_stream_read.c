@@ -245,8 +245,10 @@ static void on_info_value(struct tl_redis_streams *s, const struct tl_resp_value
             a->failed = true;
     if (strcmp(a->info_key, "length") == 0)
         a->info.length = (uint64_t)value->integer;
-    if (strcmp(a->info_key, "entries-added") == 0)
+    if (strcmp(a->info_key, "entries-added") == 0) {
         a->info.added = (uint64_t)value->integer;
+        a->info.counts = true;
+    }
 }
 
 /* ---- answers as they are parsed ---- */
@@ -415,6 +417,8 @@ static void end_check(struct tl_redis_streams *s, struct tl_redis_command *comma
     struct tl_redis_stream *stream = command->streams[0];
     if (reply->top.type != TL_RESP_ARRAY)
         note_error(s, reply->top.type == TL_RESP_ERROR ? reply->top.bytes : TL_LIT("no answer"));
+    if (s->answer.info.is_there && !s->answer.info.counts)
+        note_error(s, TL_LIT("this Redis counts no entries-added: 7.0 does"));
     if (s->answer.failed) {
         refuse(s, stream);
         return;
@@ -440,10 +444,24 @@ static void end_read(struct tl_redis_streams *s, struct tl_redis_command *comman
         command->streams[i]->check = true;
 }
 
-static const char *on_whole(struct tl_redis_streams *s, struct tl_redis_command *command,
-                            const struct tl_resp *reply)
+static void end_seek(struct tl_redis_streams *s, struct tl_redis_command *command,
+                     const struct tl_resp *reply)
 {
-    struct tl_redis_stream *stream = command->n > 0 ? command->streams[0] : NULL;
+    struct tl_redis_stream *stream = command->streams[0];
+    if (!stream->seek || stream->dropped)
+        return;
+    if (command->kind == TL_REDIS_SEEK_INFO) {
+        tl_redis_seek_tell(s, stream, s->answer.info.deleted);
+        return;
+    }
+    tl_redis_seek_page(stream->seek, command->count);
+    if (reply->top.type == TL_RESP_ERROR)
+        stream->seek->ended = true;
+}
+
+static void on_whole(struct tl_redis_streams *s, struct tl_redis_command *command,
+                     const struct tl_resp *reply)
+{
     switch (command->kind) {
     case TL_REDIS_ASK_INFO:
         read_run_id(s, reply);
@@ -458,29 +476,20 @@ static const char *on_whole(struct tl_redis_streams *s, struct tl_redis_command 
         end_check(s, command, reply);
         break;
     case TL_REDIS_SEEK:
-        if (stream->seek)
-            tl_redis_seek_page(stream->seek, command->count);
-        if (stream->seek && reply->top.type == TL_RESP_ERROR)
-            stream->seek->ended = true;
-        break;
     case TL_REDIS_SEEK_INFO:
-        if (stream->seek && !stream->dropped)
-            tl_redis_seek_tell(s, stream, s->answer.info.deleted);
+        end_seek(s, command, reply);
         break;
     case TL_REDIS_UNBLOCK:
         break;
     }
-    return NULL;
 }
 
-const char *tl_redis_stream_answered(struct tl_redis_streams *s, struct tl_redis_command *command,
-                                     const struct tl_resp *reply)
+void tl_redis_stream_answered(struct tl_redis_streams *s, struct tl_redis_command *command,
+                              const struct tl_resp *reply)
 {
     /* MULTI and what it queues are answered by words of their own. */
-    if (command->replies_left > 0) {
-        if (reply->top.type == TL_RESP_ERROR)
-            note_error(s, reply->top.bytes);
-        return NULL;
-    }
-    return on_whole(s, command, reply);
+    if (command->replies_left == 0)
+        on_whole(s, command, reply);
+    else if (reply->top.type == TL_RESP_ERROR)
+        note_error(s, reply->top.bytes);
 }

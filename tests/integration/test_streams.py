@@ -331,6 +331,42 @@ def test_kill_and_restart_from_the_append_only_file_loses_nothing(gateway, own_r
     expect(Sse(other, f"/sse/{channel}?since={got[20].id}").acked(), 21, 300)
 
 
+def test_a_frozen_redis_is_noticed_and_nothing_is_lost(gateway, stream_redis, channel):
+    g = gateway("--redis", stream_redis.url, *QUICK, *STREAM)
+    ws, sse = WebSocket(g, f"/ws/{channel}?strict=1"), Sse(g, f"/sse/{channel}").acked()
+    fill(stream_redis, channel, 0, 5)
+    expect(ws, 0, 5)
+    expect(sse, 0, 5)
+    stream_redis.freeze()
+    g.wait_unready()
+    assert json.loads(sse.named("broker").data)["state"] == "down"
+    assert g.publish(channel, "pretend").status == 503
+    stream_redis.thaw()
+    g.wait_ready()
+    fill(stream_redis, channel, 5, 10)
+    expect(ws, 5, 10)
+    assert json.loads(sse.named("broker").data)["state"] == "up"
+    assert [sse.named("message").payload for _ in range(5)] == [b"%d" % i for i in range(5, 10)]
+    assert g.metric("gaps_total") == 0
+
+
+def test_hundreds_of_streams_are_followed_again_after_a_restart(gateway, own_redis, channel):
+    redis = own_redis(*BELLS, "--appendonly", "yes", "--appendfsync", "always")
+    g = gateway("--redis", redis.url, *QUICK, *STREAM)
+    clients = [WebSocket(g, f"/ws/{channel}{i}?strict=1") for i in range(300)]
+    for i in range(300):
+        fill(redis, f"{channel}{i}", 0, 2)
+    redis.kill()
+    g.wait_unready()
+    redis.start()
+    for i in range(300):
+        fill(redis, f"{channel}{i}", 2, 4)
+    for client in clients:
+        expect(client, 0, 4)
+    assert redis.calls("subscribe") <= 20, "one by one"
+    assert g.metric("gaps_total") == 0
+
+
 def test_links_killed_again_and_again_under_load_lose_nothing(gateway, stream_redis, channel):
     g = gateway("--redis", stream_redis.url, *QUICK, *STREAM)
     ws, sse = WebSocket(g, f"/ws/{channel}?strict=1"), Sse(g, f"/sse/{channel}").acked()
