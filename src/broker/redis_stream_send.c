@@ -37,16 +37,18 @@ static void put(struct tl_buf *out, int argc, const char *const *argv, const siz
     (void)tl_redis_link_command(out, argc, argv, lengths); /* the link sees out->failed */
 }
 
-/* Words of which one, the at-th, is the stream's name. */
+/* Words of which one, the at-th, is the name of the stream if there is one. */
 static void put_words(struct tl_buf *out, const struct tl_redis_stream *stream, int at, int argc,
                       const char **argv)
 {
     size_t lengths[8];
     assert(argc <= 8);
     for (int i = 0; i < argc; i++)
-        lengths[i] = i == at ? stream->name_n : strlen(argv[i]);
-    if (at >= 0)
+        lengths[i] = strlen(argv[i]);
+    if (stream) {
         argv[at] = (const char *)stream->name;
+        lengths[at] = stream->name_n;
+    }
     put(out, argc, argv, lengths);
 }
 
@@ -57,11 +59,11 @@ static void put_check(struct tl_buf *out, const struct tl_redis_command *command
     if (stream->at.epoch != 0) /* else nothing of it is wanted */
         tl_entry_id_print(stream->at.id, from);
     snprintf(count, sizeof count, "%u", command->count);
-    put_words(out, NULL, -1, 1, (const char *[]){"MULTI"});
+    put_words(out, NULL, 0, 1, (const char *[]){"MULTI"});
     put_words(out, stream, 2, 3, (const char *[]){"XINFO", "STREAM", ""});
     put_words(out, stream, 1, 6,
               (const char *[]){"XRANGE", "", from, stream->at.epoch ? "+" : "-", "COUNT", count});
-    put_words(out, NULL, -1, 1, (const char *[]){"EXEC"});
+    put_words(out, NULL, 0, 1, (const char *[]){"EXEC"});
 }
 
 static void put_seek(struct tl_buf *out, const struct tl_redis_command *command)
@@ -166,14 +168,14 @@ uint64_t tl_redis_stream_fill(struct tl_redis_streams *s, struct tl_buf *out)
         struct tl_redis_command *info = tl_redis_command_new(s, TL_REDIS_ASK_INFO, 0);
         struct tl_redis_command *config = tl_redis_command_new(s, TL_REDIS_ASK_CONFIG, 0);
         out->failed = out->failed || !info || !config;
-        put_words(out, NULL, -1, 2, (const char *[]){"INFO", "server"});
-        put_words(out, NULL, -1, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
+        put_words(out, NULL, 0, 2, (const char *[]){"INFO", "server"});
+        put_words(out, NULL, 0, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
         return 2;
     }
     n += tl_redis_shards_fill(s, out);
     if (s->look_due && s->looked && tl_redis_command_new(s, TL_REDIS_ASK_CONFIG, 0)) {
         s->look_due = false;
-        put_words(out, NULL, -1, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
+        put_words(out, NULL, 0, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
         n++;
     }
     while (s->up && !tl_list_empty(&s->queue) && out->n < TL_REDIS_BATCH_BYTES && !out->failed) {

@@ -1,7 +1,7 @@
 /*
  * RESP replies: whole, byte by byte and cut at the fuzzer's choice give the same values; without
  * RESP3, hiredis' reader gives the same too, but for our limits and its not checking the end of a
- * bulk.
+ * bulk. A visitor is told the same whichever way.
  */
 #include "proto/resp.h"
 
@@ -155,6 +155,34 @@ static void compare_with_oracle(struct tl_bytes in, const struct tl_resp *r,
     tl_buf_deinit(&o.out);
 }
 
+static void on_visit(void *arg, unsigned depth, const struct tl_resp_value *value)
+{
+    tl_buf_printf(arg, "%u ", depth);
+    assert(depth > 0 && depth <= TL_RESP_DEPTH_MAX);
+    assert(value->oversize == (value->bytes.n > BULK_MAX));
+    print_value(arg, value->type, value->integer, value->bytes);
+}
+
+static void compare_visits(const struct tl_resp_limits *limits, struct tl_bytes in,
+                           struct tl_bytes cuts, const char *reason)
+{
+    static const size_t pieces[] = {SIZE_MAX, 1, 0};
+    struct tl_buf out[3] = {{0}};
+    for (int i = 0; i < 3; i++) {
+        struct tl_resp r;
+        const char *again;
+        tl_resp_init(&r, limits);
+        r.visit = on_visit;
+        r.visit_arg = &out[i];
+        run(&r, in, pieces[i] ? tl_bytes(NULL, 0) : cuts, pieces[i], &out[i], &again);
+        assert(reason == again);
+        assert(tl_bytes_eq(tl_buf_bytes(&out[i]), tl_buf_bytes(&out[0])));
+        tl_resp_reset(&r);
+    }
+    for (int i = 0; i < 3; i++)
+        tl_buf_deinit(&out[i]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -177,6 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(reason == again && tl_bytes_eq(tl_buf_bytes(&whole), tl_buf_bytes(&bytewise)));
     if (!limits.resp3)
         compare_with_oracle(in, &r, &whole, reason);
+    compare_visits(&limits, in, cuts, reason);
 
     tl_resp_reset(&r);
     tl_buf_deinit(&whole);
