@@ -161,7 +161,8 @@ struct tl_position tl_view_position(const struct tl_view *view, struct tl_mark m
     return tl_follow_position(&view->stream, mark.msg, id);
 }
 
-/* Behind the entry with this id. False: there is none of this epoch. */
+/* Behind the entry with this id, or before the one with the next id, as nothing fits between: where
+ * a gap ends. False: there is none of this epoch. */
 static bool find_id(const struct tl_view *view, struct tl_entry_id id, struct tl_mark *ret_mark)
 {
     uint64_t low = oldest_idx(view), high = view->head.idx; /* entries before low have at most id */
@@ -177,7 +178,9 @@ static bool find_id(const struct tl_view *view, struct tl_entry_id id, struct tl
     struct tl_entry_id found =
         low > oldest_idx(view) ? tl_follow_id(&view->chain, low - 1) : oldest_id(view);
     *ret_mark = tl_chain_mark(&view->chain, low, view->head);
-    return tl_entry_id_cmp(found, id) == 0;
+    return tl_entry_id_cmp(found, id) == 0 ||
+           (low < view->head.idx &&
+            tl_entry_id_cmp(tl_entry_id_before(tl_follow_id(&view->chain, low)), id) == 0);
 }
 
 /* The entry itself proves the place. Where it is gone but this log was there when it came, its

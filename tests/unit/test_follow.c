@@ -189,6 +189,11 @@ static void a_client_is_found_by_the_entry_that_it_has(void **state)
     struct tl_position between = position_of(200);
     between.id.seq = 77;
     assert_int_equal(resume(between, &missed), TL_RESUME_VOID);
+    struct tl_position ahead =
+        position_of(201); /* (1067, 0) is no entry, but (1067, 1) is the next */
+    ahead.id = (struct tl_entry_id){1067, 0};
+    ahead.epoch = 1;
+    expect_resume(ahead, 201);
     struct tl_position other = position_of(20);
     other.epoch = 1;
     assert_int_equal(resume(other, &missed), TL_RESUME_VOID);
