@@ -389,7 +389,6 @@ static void tell_subscribed(struct tl_redis_streams *s, struct tl_redis_stream *
     if (stream->told || stream->dropped)
         return;
     stream->told = true;
-    tl_metric_add(TL_M_BROKER_SUBSCRIBES, 1);
     s->broker->events->on_subscribed(s->broker->hub, TL_SOURCE_STREAM, tl_redis_stream_name(stream),
                                      TL_BROKER_OK, "");
 }

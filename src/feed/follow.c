@@ -177,6 +177,8 @@ static void take_over(struct tl_log *log, struct tl_lane fresh[TL_LANE_N], size_
 /* The log begins behind an older entry now. */
 static void lower(struct tl_log *log, struct tl_entry_id before, struct tl_entry_id known)
 {
+    if (log->tail.msg + log->stream.ahead == 0) /* all that was ever added is here */
+        before = (struct tl_entry_id){0, 0};
     log->stream.tail = log->stream.start = before;
     if (tl_entry_id_cmp(known, before) < 0)
         known = before;

@@ -53,6 +53,7 @@ def next_gap(sse):
     return missed(sse.named("gap", "message"))
 
 
+@pytest.mark.race
 def test_what_is_added_arrives_in_order_and_byte_for_byte(gateway, stream_redis, workers, channel):
     g = gateway("--redis", stream_redis.url, "--workers", workers, *STREAM)
     ws, sse = WebSocket(g, f"/ws/{channel}"), Sse(g, f"/sse/{channel}").acked()
@@ -187,6 +188,18 @@ def test_positions_are_the_same_on_every_gateway(gateway, stream_redis, channel)
     expect(ws, 20, 21)
 
 
+def test_a_position_from_before_the_first_entry_is_good_everywhere(gateway, own_redis, channel):
+    redis = own_redis(*BELLS)
+    one = gateway("--redis", redis.url, *STREAM)
+    since = one.get(f"/position/{channel}").json()["position"]
+    assert since.split("-", 1)[1] == "0-0-0"
+    fill(redis, channel, 0, 5)
+    other = gateway("--redis", redis.url, *STREAM)
+    for g in (one, other):
+        expect(WebSocket(g, f"/ws/{channel}?since={since}"), 0, 5)
+        expect(WebSocket(g, f"/ws/{channel}?since={since}&received=3"), 3, 5)
+
+
 def test_a_client_that_is_ahead_of_its_new_gateway_gets_nothing_twice(gateway, own_redis, channel):
     """The other gateway was quicker: this one reads on before it says yes."""
     redis = own_redis(*BELLS)
@@ -261,6 +274,7 @@ def test_a_counting_websocket_resumes_when_its_position_is_long_gone(gateway, ow
     assert ended.code == 4410 and ended.reason.endswith(b"missed=?")
 
 
+@pytest.mark.race
 def test_a_storm_of_returning_clients_is_one_read_and_not_one_each(gateway, own_redis, channel,
                                                                    workers):
     redis = own_redis(*BELLS)
@@ -311,6 +325,7 @@ def test_a_position_that_cannot_be_proven_is_told(gateway, shared_redis, own_red
 # --- losses ---
 
 
+@pytest.mark.race
 def test_kill_and_restart_from_the_append_only_file_loses_nothing(gateway, own_redis, channel,
                                                                   workers):
     redis = own_redis(*BELLS, "--appendonly", "yes", "--appendfsync", "always")

@@ -270,6 +270,19 @@ static void older_entries_go_before_the_tail_and_cursors_stay(void **state)
     }
 }
 
+static void who_was_there_before_the_first_entry_has_missed_nothing(void **state)
+{
+    (void)state;
+    uint64_t missed;
+    start(100, 50);
+    add(5);
+    assert_int_equal(resume(position_of(0), &missed), TL_RESUME_GAP);
+    assert_int_equal(prepend(0, 0), 0);
+    expect_resume(position_of(0), 0);
+    expect_resume(counting(0, 20), 20);
+    end();
+}
+
 static void counts_behind_a_deletion_prove_nothing(void **state)
 {
     (void)state;
@@ -390,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_client_is_found_by_the_entry_that_it_has),
         cmocka_unit_test(a_client_that_counts_is_found_by_its_count),
         cmocka_unit_test(older_entries_go_before_the_tail_and_cursors_stay),
+        cmocka_unit_test(who_was_there_before_the_first_entry_has_missed_nothing),
         cmocka_unit_test(counts_behind_a_deletion_prove_nothing),
         cmocka_unit_test(older_entries_are_held_and_then_given_up),
         cmocka_unit_test(without_memory_nothing_changes),
