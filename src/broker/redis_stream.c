@@ -225,9 +225,9 @@ static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply
     struct tl_redis_command *command =
         TL_CONTAINER(s->commands.next, struct tl_redis_command, node);
     l->answered++;
-    command->replies_left--;
+    bool is_last = --command->replies_left == 0;
     tl_redis_stream_answered(s, command, reply);
-    if (command->replies_left > 0)
+    if (!is_last)
         return NULL;
     s->answer = (struct tl_redis_answer){0};
     /* Events may have made the link go down, and with it all commands. */

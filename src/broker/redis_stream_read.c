@@ -206,7 +206,7 @@ static void on_field(struct tl_redis_streams *s, struct tl_redis_command *comman
         a->has_field = true;
         pass_on(s, command, value);
     }
-    if (a->fields_left == 0)
+    if (a->stream && a->fields_left == 0) /* the hub may have stopped all of it meanwhile */
         end_entry(s, command);
 }
 
@@ -425,12 +425,15 @@ static void end_check(struct tl_redis_streams *s, struct tl_redis_command *comma
     stream->is_odd = false;
     if (!s->answer.settled)
         settle(s, stream);
+    if (tl_list_empty(&s->commands))
+        return; /* the hub stopped the broker */
     if (s->answer.entries_n >= command->count && !s->answer.ignore) {
         stream->check = true;
         return;
     }
     compare_counts(s, stream);
-    tell_subscribed(s, stream);
+    if (!tl_list_empty(&s->commands))
+        tell_subscribed(s, stream);
 }
 
 static void end_read(struct tl_redis_streams *s, struct tl_redis_command *command,

@@ -108,7 +108,7 @@ static void server_take(struct peer *p, redisReply *command)
     struct tl_buf *seen = &p->server->seen;
     assert_int_equal(command->type, REDIS_REPLY_ARRAY);
     p->server->commands++;
-    if (is_command(command, "CLIENT")) {
+    if (is_command(command, "CLIENT") && command->elements > 2) {
         const char *name = command->element[2]->str;
         p->role = name[strlen(name) - 3];
     }
@@ -193,7 +193,7 @@ static void server_deinit(struct server *s)
 }
 
 /* The peer with that role, which must be there. */
-static struct peer *server_peer(struct server *s, char role)
+static inline struct peer *server_peer(struct server *s, char role)
 {
     for (int i = 0; i < PEERS_MAX; i++)
         if (s->peers[i].fd >= 0 && s->peers[i].role == role)
@@ -202,7 +202,7 @@ static struct peer *server_peer(struct server *s, char role)
     abort();
 }
 
-static bool server_saw(struct server *s, const char *text)
+static inline bool server_saw(struct server *s, const char *text)
 {
     tl_buf_byte(&s->seen, 0);
     bool found = strstr((const char *)s->seen.p, text) != NULL;
@@ -306,7 +306,7 @@ static const struct tl_broker_events hub_events = {
     .on_dropped = on_dropped,
 };
 
-static bool told(struct setting *t, const char *text)
+static inline bool told(struct setting *t, const char *text)
 {
     tl_buf_byte(&t->told, 0);
     bool found = strstr((const char *)t->told.p, text) != NULL;
@@ -347,7 +347,7 @@ static void setting_start(struct setting *t, struct tl_redis_options options)
     t->broker->hub = t;
 }
 
-static void setting_up(struct setting *t, struct tl_redis_options options)
+static inline void setting_up(struct setting *t, struct tl_redis_options options)
 {
     setting_start(t, options);
     UNTIL(t, t->broker->ops->is_up(t->broker));
@@ -368,7 +368,8 @@ static void setting_end(struct setting *t)
     tl_buf_deinit(&t->told);
 }
 
-static void ask(struct setting *t, bool subscribe, enum tl_source_kind kind, const char *name)
+static inline void ask(struct setting *t, bool subscribe, enum tl_source_kind kind,
+                       const char *name)
 {
     t->inside = true;
     if (subscribe)
@@ -389,7 +390,8 @@ static void on_posted(struct tl_publish *p)
     TL_CONTAINER(p, struct post, publish)->ended = true;
 }
 
-static void post(struct setting *t, struct post *p, const char *name, struct tl_bytes payload)
+static inline void post(struct setting *t, struct post *p, const char *name,
+                        struct tl_bytes payload)
 {
     *p = (struct post){.publish = {.name = tl_bytes_str(name), .payload = payload}};
     p->publish.on_published = on_posted;
