@@ -255,7 +255,7 @@ static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
         const struct tl_view *view = &s->sub.view->view;
         uint64_t given_up = view->head.msg - view->tail.msg;
         tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)given_up);
-        close_for_gap(s, (struct tl_position){view->epoch, view->head.idx}, missed_msgs + given_up);
+        close_for_gap(s, tl_view_position(view, view->head), missed_msgs + given_up);
         return;
     }
     snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
@@ -345,14 +345,13 @@ void tl_websocket_start(struct tl_session *s)
     tl_session_arm(s, tl_session_beat_ms(s));
     tl_session_go_live(s, from);
     if (outcome != TL_RESUME_FROM) {
-        uint64_t idx = from.idx;
         if (outcome == TL_RESUME_GAP) {
-            idx = view->head.idx;
             missed += view->head.msg - from.msg;
+            from = view->head;
         }
         tl_metric_add(TL_M_GAPS, 1);
         tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
-        close_for_gap(s, (struct tl_position){view->epoch, idx}, missed);
+        close_for_gap(s, tl_view_position(view, from), missed);
         return;
     }
     tl_session_resume_input(s);

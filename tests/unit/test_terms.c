@@ -167,7 +167,7 @@ static void who_falls_short_of_the_latest_begins_with_it(void **state)
     channel_init(&ch);
     /* Entries 3, 4 and 5 are kept; the newest message is the one behind 5. */
     for (uint64_t idx = 0; idx <= 6; idx++) {
-        struct tl_position position = {1, idx};
+        struct tl_position position = {.epoch = 1, .idx = idx};
         check_latest(&ch, position, true, TL_RESUME_FROM, idx == 6 ? 6 : 5);
         check_latest(&ch, position, false, TL_RESUME_FROM, idx < 3 ? 5 : idx);
     }
@@ -180,16 +180,16 @@ static void another_time_is_told_and_begins_with_the_latest_of_this_one(void **s
     struct channel ch;
     channel_init(&ch);
     for (int is_start = 0; is_start < 2; is_start++) {
-        check_latest(&ch, (struct tl_position){2, 5}, is_start, TL_RESUME_VOID, 5);
-        check_latest(&ch, (struct tl_position){1, 7}, is_start, TL_RESUME_VOID, 5);
+        check_latest(&ch, (struct tl_position){.epoch = 2, .idx = 5}, is_start, TL_RESUME_VOID, 5);
+        check_latest(&ch, (struct tl_position){.epoch = 1, .idx = 7}, is_start, TL_RESUME_VOID, 5);
     }
     tl_log_new_epoch(&ch.log, 2);
     tell(&ch);
-    check_latest(&ch, (struct tl_position){1, 6}, true, TL_RESUME_VOID, 6);
+    check_latest(&ch, (struct tl_position){.epoch = 1, .idx = 6}, true, TL_RESUME_VOID, 6);
     append(&ch);
     tell(&ch);
-    check_latest(&ch, (struct tl_position){1, 6}, true, TL_RESUME_VOID, 6);
-    check_latest(&ch, (struct tl_position){2, 7}, true, TL_RESUME_FROM, 7);
+    check_latest(&ch, (struct tl_position){.epoch = 1, .idx = 6}, true, TL_RESUME_VOID, 6);
+    check_latest(&ch, (struct tl_position){.epoch = 2, .idx = 7}, true, TL_RESUME_FROM, 7);
     channel_deinit(&ch);
 }
 
