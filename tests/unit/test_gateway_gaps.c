@@ -25,7 +25,7 @@ static void say_dropped(struct gw *gw)
 
 static void say_link(struct gw *gw, bool up)
 {
-    gw->broker->events->on_link(gw->broker->hub, "memory", up, "the test says so");
+    gw->broker->events->on_link(gw->broker->hub, TL_SOURCE_CHANNEL, up, "the test says so");
 }
 
 /* --- clients --- */

@@ -11,10 +11,16 @@
 
 #define WATCHERS_N 12
 
+#define LATEST(glob_, kept, interval)                                                              \
+    {                                                                                              \
+        .glob = {(const uint8_t *)(glob_), sizeof(glob_) - 1}, .log = {kept, 1u << 20, 600000},    \
+        .overflow = TL_OVERFLOW_LATEST, .interval_ms = (interval)                                  \
+    }
+
 static const struct tl_channel_rule rules[] = {
-    {{(const uint8_t *)"hour*", 5}, {1000, 1u << 20, 600000}, TL_OVERFLOW_LATEST, 3600000, false},
-    {{(const uint8_t *)"short*", 6}, {4, 1u << 20, 600000}, TL_OVERFLOW_LATEST, 3600000, false},
-    {{(const uint8_t *)"moment*", 7}, {1000, 1u << 20, 600000}, TL_OVERFLOW_LATEST, 40, false},
+    LATEST("hour*", 1000, 3600000),
+    LATEST("short*", 4, 3600000),
+    LATEST("moment*", 1000, 40),
 };
 
 static void open_with_rules(struct gw *gw)
