@@ -39,7 +39,7 @@ struct tl_attachment {
     enum tl_broker_status refusal; /* REFUSED: why */
     struct tl_gaps gaps;
     struct tl_segment *told; /* the last segment that the view was given; the view holds it */
-    bool anew; /* the view is to be given all segments: told is NULL */
+    bool anew;               /* the view is to be given all segments: told is NULL */
     bool changed;
 };
 
