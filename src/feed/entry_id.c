@@ -32,7 +32,7 @@ size_t tl_entry_id_print(struct tl_entry_id id, char out[TL_ENTRY_ID_TEXT_MAX])
     return (size_t)n;
 }
 
-static bool parse_number(struct tl_bytes text, uint64_t *ret_v)
+bool tl_entry_id_decimal(struct tl_bytes text, uint64_t *ret_v)
 {
     if (text.n == 0 || text.n > DIGITS_MAX || (text.p[0] == '0' && text.n > 1))
         return false;
@@ -54,8 +54,8 @@ bool tl_entry_id_parse(struct tl_bytes text, struct tl_entry_id *ret_id)
     if (!dash)
         return false;
     size_t n = (size_t)(dash - text.p);
-    if (!parse_number(tl_bytes(text.p, n), &id.ms) ||
-        !parse_number(tl_bytes_skip(text, n + 1), &id.seq))
+    if (!tl_entry_id_decimal(tl_bytes(text.p, n), &id.ms) ||
+        !tl_entry_id_decimal(tl_bytes_skip(text, n + 1), &id.seq))
         return false;
     *ret_id = id;
     return true;

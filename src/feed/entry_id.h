@@ -34,6 +34,9 @@ struct tl_entry_id tl_entry_id_of_tag(const uint8_t *tag);
 size_t tl_entry_id_print(struct tl_entry_id id, char out[TL_ENTRY_ID_TEXT_MAX]);
 /* False for anything that is not two decimal numbers of 64 bits with a dash between. */
 TL_MUST_USE bool tl_entry_id_parse(struct tl_bytes text, struct tl_entry_id *ret_id);
+/* One such number as it is printed: no sign, no leading zeros; it fits into 64 bits. False for
+ * anything else. */
+TL_MUST_USE bool tl_entry_id_decimal(struct tl_bytes text, uint64_t *ret_v);
 
 /*
  * Where reading stands in a stream. `added` is Redis' entries-added once the entry was added: a

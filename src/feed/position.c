@@ -47,21 +47,6 @@ static bool parse_epoch(struct tl_bytes text, uint64_t *ret_epoch)
     return true;
 }
 
-static bool parse_decimal(struct tl_bytes text, uint64_t *ret_v)
-{
-    if (text.n == 0 || text.n > 20 || (text.p[0] == '0' && text.n > 1))
-        return false;
-    uint64_t v = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        uint8_t c = text.p[i];
-        if (c < '0' || c > '9' || v > (UINT64_MAX - (uint64_t)(c - '0')) / 10)
-            return false;
-        v = v * 10 + (uint64_t)(c - '0');
-    }
-    *ret_v = v;
-    return true;
-}
-
 bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
 {
     struct tl_position position = {0};
@@ -77,7 +62,7 @@ bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
             return false;
         place.n = n;
     }
-    if (!parse_decimal(place, &position.idx))
+    if (!tl_entry_id_decimal(place, &position.idx))
         return false;
     position.id_idx = position.of_stream ? position.idx : 0;
     *ret_position = position;
