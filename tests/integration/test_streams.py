@@ -78,6 +78,30 @@ def test_many_streams_are_watched_at_once(gateway, stream_redis, channel):
         assert [client.payload() for _ in range(3)] == [b"%d %d" % (i, k) for k in range(3)]
 
 
+def test_streams_that_ring_together_are_each_read_once(gateway, own_redis, channel):
+    """A compiler that kept the queue's first element in a register read it again and again, and
+    looked at counts for want of proof."""
+    redis = own_redis(*BELLS)
+    g = gateway("--redis", redis.url, *STREAM)
+    clients = [WebSocket(g, f"/ws/{channel}{k}") for k in range(5)]
+    for i in range(2):  # the first entry of a stream is looked for
+        for k, client in enumerate(clients):
+            add(redis, f"{channel}{k}", b"%d" % i)
+            assert client.payload() == b"%d" % i
+    looks, reads = redis.calls("xinfo|stream"), redis.calls("xread")
+    for i in range(2, 12):
+        g.process.send_signal(signal.SIGSTOP)
+        pipe = redis.client.pipeline(transaction=False)
+        for k in range(5):
+            pipe.xadd(f"{channel}{k}", {"data": b"%d" % i})
+        pipe.execute()
+        g.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            assert client.payload() == b"%d" % i
+    assert redis.calls("xinfo|stream") == looks
+    assert redis.calls("xread") - reads <= 50
+
+
 def test_publishing_adds_an_entry_and_cuts_the_stream(gateway, own_redis, channel):
     redis = own_redis(*BELLS)
     g = gateway("--redis", redis.url, "--channel", f"{channel}_len: source=stream, maxlen=100",
