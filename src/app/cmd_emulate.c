@@ -10,6 +10,7 @@
 struct emulate_options {
     char *rate, *to, *token;
     uint64_t trams, seed, duration_ms, window;
+    struct tl_publish_stream stream;
 };
 
 /* "0.5" to millihertz; 0 if it is no rate. */
@@ -64,6 +65,7 @@ static const struct tl_option table[] = {
      .type = TL_OPTION_DURATION},
     TL_URL_OPTION("to", "TRAMLINE_TO", struct emulate_options, to),
     TL_TOKEN_OPTION(struct emulate_options, token),
+    TL_STREAM_OPTIONS(struct emulate_options, stream),
     TL_WINDOW_OPTION("; if the other side needs longer, the city waits", struct emulate_options,
                      window),
 };
@@ -120,9 +122,11 @@ static int publish_trams(struct emulate *e)
 
 static int run(const struct emulate_options *options)
 {
-    struct emulate e = {
-        .options = options,
-        .feeder = {.command = "emulate", .window = options->window, .describe = describe}};
+    struct emulate e = {.options = options,
+                        .feeder = {.command = "emulate",
+                                   .stream = &options->stream,
+                                   .window = options->window,
+                                   .describe = describe}};
     struct tl_emulator_options city = {
         .trams_n = options->trams, .rate_mhz = parse_rate(options->rate), .seed = options->seed};
     int status = tl_feeder_open(&e.feeder, options->to, options->token);
@@ -145,9 +149,13 @@ int tl_cmd_emulate(int argc, char **argv)
     int status = tl_command_options(&p, "emulate", usage, argc, argv);
     if (status >= 0)
         return status;
+    const char *conflict;
     if (p.args_n != 0) {
         tl_command_say("emulate", "there is nothing to name here but options, as in: tramline "
                                   "emulate --trams 40 --rate 1");
+        status = 2;
+    } else if ((conflict = tl_publish_stream_conflict(&options.stream, options.to))) {
+        tl_command_say("emulate", "%s", conflict);
         status = 2;
     } else {
         status = run(&options);

@@ -11,12 +11,14 @@
 struct publish_options {
     char *to;
     char *token;
+    struct tl_publish_stream stream;
     uint64_t timeout_ms;
 };
 
 static const struct tl_option table[] = {
     TL_URL_OPTION("to", "TRAMLINE_TO", struct publish_options, to),
     TL_TOKEN_OPTION(struct publish_options, token),
+    TL_STREAM_OPTIONS(struct publish_options, stream),
     {.name = "timeout",
      .env = NULL,
      .value = "D",
@@ -85,6 +87,7 @@ static int publish(const struct publish_options *options, struct tl_bytes channe
         return 1;
     }
     int status = 1;
+    tl_publisher_stream(publisher, &options->stream);
     if (tl_publisher_send(publisher, channel, payload) < 0)
         tl_command_say("publish", "out of memory");
     else
@@ -117,10 +120,14 @@ int tl_cmd_publish(int argc, char **argv)
     int status = tl_command_options(&p, "publish", usage, argc, argv);
     if (status >= 0)
         return status;
+    const char *conflict;
     tl_command_catch_signals();
     if (p.args_n < 1 || p.args_n > 2 || !*p.args[0] || strlen(p.args[0]) > 255) {
         tl_command_say("publish", "one CHANNEL of 1 to 255 bytes and at most one PAYLOAD are "
                                   "needed; see --help");
+        status = 2;
+    } else if ((conflict = tl_publish_stream_conflict(&options.stream, options.to))) {
+        tl_command_say("publish", "%s", conflict);
         status = 2;
     } else {
         status = run(&options, &p);

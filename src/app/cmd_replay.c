@@ -8,6 +8,7 @@
 struct replay_options {
     char *channel, *to, *token;
     uint64_t speed, window;
+    struct tl_publish_stream stream;
 };
 
 static const struct tl_option table[] = {
@@ -26,6 +27,7 @@ static const struct tl_option table[] = {
      .type = TL_OPTION_COUNT},
     TL_URL_OPTION("to", "TRAMLINE_TO", struct replay_options, to),
     TL_TOKEN_OPTION(struct replay_options, token),
+    TL_STREAM_OPTIONS(struct replay_options, stream),
     TL_WINDOW_OPTION("", struct replay_options, window),
 };
 
@@ -93,9 +95,11 @@ static int say_summary(const struct replay *r, int status)
 static int run(const struct replay_options *options, const char *path)
 {
     char error[400];
-    struct replay r = {
-        .options = options,
-        .feeder = {.command = "replay", .window = options->window, .describe = describe}};
+    struct replay r = {.options = options,
+                       .feeder = {.command = "replay",
+                                  .stream = &options->stream,
+                                  .window = options->window,
+                                  .describe = describe}};
     r.recording = tl_recording_open(path, options->channel, error, sizeof error);
     int status = 1;
     if (!r.recording)
@@ -115,9 +119,13 @@ int tl_cmd_replay(int argc, char **argv)
     int status = tl_command_options(&p, "replay", usage, argc, argv);
     if (status >= 0)
         return status;
+    const char *conflict;
     if (p.args_n != 1 || !*options.channel) {
         tl_command_say("replay", "one FILE and --channel are needed, as in: tramline replay "
                                  "positions.ndjson --channel 'tram_{id}'");
+        status = 2;
+    } else if ((conflict = tl_publish_stream_conflict(&options.stream, options.to))) {
+        tl_command_say("replay", "%s", conflict);
         status = 2;
     } else {
         status = run(&options, p.args[0]);

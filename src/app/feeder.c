@@ -20,6 +20,7 @@ int tl_feeder_open(struct tl_feeder *f, const char *to, const char *token)
         tl_command_say(f->command, "%s", error);
         return 1;
     }
+    tl_publisher_stream(f->publisher, f->stream);
     f->count = tl_publisher_count(f->publisher);
     f->start_ms = f->said_ms = tl_clock_ms();
     return 0;
@@ -126,8 +127,11 @@ int tl_feeder_summary(const struct tl_feeder *f, int status)
     fputs(f->tty ? "\r\033[K" : "", stderr);
     if (f->count->sent == 0 && status != 0)
         return status;
-    printf("%llu messages in %.1f s, %.0f/s, %llu receivers\n", (unsigned long long)published,
-           seconds, per_second(published, seconds), (unsigned long long)f->count->receivers);
+    printf("%llu messages in %.1f s, %.0f/s", (unsigned long long)published, seconds,
+           per_second(published, seconds));
+    if (!f->stream->on) /* who reads a stream is not told */
+        printf(", %llu receivers", (unsigned long long)f->count->receivers);
+    puts("");
     fflush(stdout);
     if (f->count->refused > 0)
         tl_command_say(f->command, "%llu messages were refused; the first: %s",

@@ -11,6 +11,7 @@
 struct tl_feeder {
     /* Filled in by the caller. */
     const char *command;
+    const struct tl_publish_stream *stream;
     uint64_t window; /* messages that may wait for their answers, >= 1 */
     /* Write what there is to say of the source so far, such as "12 s of the recording". */
     void (*describe)(const struct tl_feeder *f, char *text, size_t text_n);

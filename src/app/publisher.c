@@ -4,6 +4,8 @@
 #include "app/redis_dial.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
+#include "broker/broker.h"
 #include "proto/url.h"
 
 #include <errno.h>
@@ -13,12 +15,14 @@
 #define CONNECT_TIMEOUT_MS 5000
 #define ANSWER_MAX         4096
 #define CHANNEL_MARK       "{channel}"
+#define COMMAND_WORDS      8 /* at most: XADD key MAXLEN ~ 10 * field payload */
 
 struct tl_publisher {
     struct tl_http_client *http; /* one of the two */
     redisContext *redis;
-    const char *path;   /* HTTP: with {channel} */
-    bool redis_writing; /* hiredis holds bytes that are not sent */
+    const char *path;                       /* HTTP: with {channel} */
+    const struct tl_publish_stream *stream; /* Redis: NULL: PUBLISH */
+    bool redis_writing;                     /* hiredis holds bytes that are not sent */
     unsigned status;
     char answer[ANSWER_MAX + 1];
     size_t answer_n;
@@ -141,6 +145,27 @@ void tl_publisher_path(struct tl_publisher *p, const char *template)
     p->path = template;
 }
 
+const char *tl_publish_stream_conflict(const struct tl_publish_stream *stream, const char *url)
+{
+    size_t field_n = strlen(stream->field);
+    if (!stream->on)
+        return stream->maxlen > 0 || stream->minid_ms > 0 || strcmp(stream->field, "data") != 0
+                   ? "--field, --maxlen and --minid go with --stream"
+                   : NULL;
+    if (!tl_redis_is_url(url))
+        return "--stream goes to redis://...; a gateway knows by its --channel what is a stream";
+    if (field_n == 0 || field_n > TL_STREAM_FIELD_MAX)
+        return "--field is a name of 1 to 63 bytes";
+    if (stream->maxlen > 0 && stream->minid_ms > 0)
+        return "either --maxlen or --minid: Redis takes one of them";
+    return NULL;
+}
+
+void tl_publisher_stream(struct tl_publisher *p, const struct tl_publish_stream *stream)
+{
+    p->stream = stream->on ? stream : NULL;
+}
+
 void tl_publisher_close(struct tl_publisher *p)
 {
     if (!p)
@@ -168,16 +193,46 @@ static int send_http(struct tl_publisher *p, struct tl_bytes channel, struct tl_
     return rc;
 }
 
+/* XADD up to the payload, as the gateway has it; the key's place, the second, is left open. */
+static int stream_words(const struct tl_publish_stream *stream, char trim[24], const char **words)
+{
+    int n = 0;
+    words[n++] = "XADD";
+    words[n++] = "";
+    if (stream->maxlen > 0) {
+        snprintf(trim, 24, "%llu", (unsigned long long)stream->maxlen);
+        words[n++] = "MAXLEN";
+    } else if (stream->minid_ms > 0) {
+        snprintf(trim, 24, "%lld", (long long)(tl_clock_wall_ms() - (int64_t)stream->minid_ms));
+        words[n++] = "MINID";
+    }
+    if (n > 2) {
+        words[n++] = "~";
+        words[n++] = trim;
+    }
+    words[n++] = "*";
+    words[n++] = stream->field;
+    return n;
+}
+
+static int send_redis(struct tl_publisher *p, struct tl_bytes channel, struct tl_bytes payload)
+{
+    char trim[24];
+    const char *words[COMMAND_WORDS] = {"PUBLISH"};
+    size_t sizes[COMMAND_WORDS];
+    int n = p->stream ? stream_words(p->stream, trim, words) : 2;
+    words[n++] = (const char *)payload.p;
+    for (int i = 0; i < n - 1; i++)
+        sizes[i] = i == 1 ? channel.n : strlen(words[i]);
+    words[1] = (const char *)channel.p;
+    sizes[n - 1] = payload.n;
+    p->redis_writing = true;
+    return redisAppendCommandArgv(p->redis, n, words, sizes) == REDIS_OK ? 0 : -ENOMEM;
+}
+
 int tl_publisher_send(struct tl_publisher *p, struct tl_bytes channel, struct tl_bytes payload)
 {
-    const char *words[] = {"PUBLISH", (const char *)channel.p, (const char *)payload.p};
-    size_t sizes[] = {7, channel.n, payload.n};
-    int rc = 0;
-    if (p->http)
-        rc = send_http(p, channel, payload);
-    else if (redisAppendCommandArgv(p->redis, 3, words, sizes) != REDIS_OK)
-        rc = -ENOMEM;
-    p->redis_writing = true;
+    int rc = p->http ? send_http(p, channel, payload) : send_redis(p, channel, payload);
     p->count.sent += rc == 0;
     return rc;
 }
@@ -185,9 +240,13 @@ int tl_publisher_send(struct tl_publisher *p, struct tl_bytes channel, struct tl
 static void take_reply(struct tl_publisher *p, const redisReply *reply)
 {
     p->count.answered++;
-    if (reply->type == REDIS_REPLY_INTEGER) {
+    if (!p->stream && reply->type == REDIS_REPLY_INTEGER) {
         snprintf(p->answer, sizeof p->answer, "{\"receivers\":%lld}", reply->integer);
         p->count.receivers += (uint64_t)reply->integer;
+        return;
+    }
+    if (p->stream && reply->type == REDIS_REPLY_STRING) {
+        snprintf(p->answer, sizeof p->answer, "{\"id\":\"%.60s\"}", reply->str);
         return;
     }
     p->count.refused++;

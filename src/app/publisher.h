@@ -6,11 +6,48 @@
 #ifndef TL_APP_PUBLISHER_H
 #define TL_APP_PUBLISHER_H
 
-#include "base/bytes.h"
+#include "app/optparse.h"
 
 #include <poll.h>
 
 struct tl_publisher;
+
+/* Appending to Redis streams instead of publishing; the words are those of --channel. */
+struct tl_publish_stream {
+    bool on;
+    char *field;               /* of the entry, that is the payload */
+    uint64_t maxlen, minid_ms; /* cut with the same command to about that; 0: not */
+};
+
+/* Rows of the commands' tables for them; the value is that field of the command's struct. */
+#define TL_STREAM_OFFSET(struct_, field, part)                                                     \
+    (offsetof(struct_, field) + offsetof(struct tl_publish_stream, part))
+#define TL_STREAM_OPTIONS(struct_, field_)                                                         \
+    {.name = "stream",                                                                             \
+     .value = "",                                                                                  \
+     .default_text = "no",                                                                         \
+     .help = "append to the Redis stream of the channel's name (XADD), for source=stream",         \
+     .offset = TL_STREAM_OFFSET(struct_, field_, on),                                              \
+     .type = TL_OPTION_BOOL},                                                                      \
+        {.name = "field",                                                                          \
+         .value = "NAME",                                                                          \
+         .default_text = "data",                                                                   \
+         .help = "with --stream: the field of an entry that is the payload",                       \
+         .offset = TL_STREAM_OFFSET(struct_, field_, field),                                       \
+         .type = TL_OPTION_STRING},                                                                \
+        {.name = "maxlen",                                                                         \
+         .value = "N",                                                                             \
+         .default_text = "0",                                                                      \
+         .help = "with --stream: cut the stream to about N entries; 0: it only grows",             \
+         .max = UINT64_C(1) << 40,                                                                 \
+         .offset = TL_STREAM_OFFSET(struct_, field_, maxlen),                                      \
+         .type = TL_OPTION_COUNT},                                                                 \
+    {                                                                                              \
+        .name = "minid", .value = "D", .default_text = "0",                                        \
+        .help = "with --stream: or to those that are not older than about D",                      \
+        .max = UINT64_C(10000) * 3600 * 1000,                                                      \
+        .offset = TL_STREAM_OFFSET(struct_, field_, minid_ms), .type = TL_OPTION_DURATION          \
+    }
 
 struct tl_publisher_count {
     uint64_t sent;
@@ -32,6 +69,12 @@ TL_MUST_USE struct tl_publisher *tl_publisher_open(const char *url, const char *
  * percent-encoded. template: lent for as long as the publisher lives.
  */
 void tl_publisher_path(struct tl_publisher *p, const char *template);
+
+/* What does not go together, or with the URL, as one line; NULL: nothing. */
+const char *tl_publish_stream_conflict(const struct tl_publish_stream *stream, const char *url);
+
+/* Redis: append to streams from now on, if stream->on. Lent for as long as the publisher lives. */
+void tl_publisher_stream(struct tl_publisher *p, const struct tl_publish_stream *stream);
 
 /* Takes NULL. */
 void tl_publisher_close(struct tl_publisher *p);

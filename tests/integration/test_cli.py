@@ -52,6 +52,64 @@ def test_publish_to_a_gateway_and_to_redis(gateway, shared_redis, channel):
         assert ws.payload() == payload
 
 
+def test_publish_appends_to_a_stream_that_a_gateway_follows(gateway, own_redis, channel):
+    redis = own_redis("--notify-keyspace-events", "Kgt", "--stream-node-max-entries", "10")
+    g = gateway("--redis", redis.url, "--channel", "*: source=stream")
+    ws = WebSocket(g, f"/ws/{channel}")
+    done = run("publish", "--to", redis.url, "--stream", channel, "from the shell")
+    assert done.returncode == 0, done
+    assert ws.payload() == b"from the shell"
+    (entry, fields), = redis.client.xrange(channel)
+    assert json.loads(done.stdout) == {"id": entry.decode()}
+    assert fields == {b"data": b"from the shell"}
+    payload = bytes(range(256)) * 300
+    done = subprocess.run([harness.TRAMLINE, "publish", "--to", redis.url, "--stream", channel],
+                          input=payload, capture_output=True, timeout=harness.DEADLINE)
+    assert done.returncode == 0, done
+    assert ws.payload() == payload
+
+
+def test_a_stream_is_cut_by_who_appends_to_it(own_redis, tmp_path):
+    redis = own_redis("--stream-node-max-entries", "10")
+    rows = recording(tmp_path, [{"ts": i, "id": i % 2} for i in range(200)])
+    done = run("replay", rows, "--channel", "t{id}", "--speed", 0, "--to", redis.url, "--stream",
+               "--field", "position", "--maxlen", 20)
+    assert done.returncode == 0 and b"200 messages" in done.stdout, done
+    assert b"receivers" not in done.stdout
+    for i in range(2):
+        entries = redis.client.xrange(f"t{i}")
+        assert 20 <= len(entries) < 40  # about
+        assert json.loads(entries[-1][1][b"position"])["id"] == i
+    for k in range(30):
+        redis.client.xadd("old", {"data": "x"}, id=f"{k + 1}-0")
+    assert run("publish", "--to", redis.url, "--stream", "--minid", "1h", "old", "y").returncode == 0
+    assert redis.client.xlen("old") < 12
+
+
+def test_a_key_that_is_no_stream_refuses_with_the_words_of_redis(own_redis):
+    redis = own_redis()
+    redis.client.set("key", "text")
+    done = run("publish", "--to", redis.url, "--stream", "key", "x")
+    assert done.returncode == 1 and b"WRONGTYPE" in done.stderr
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--stream"], "redis://"),
+    (["--to", "redis://127.0.0.1:1", "--maxlen", "5"], "--stream"),
+    (["--to", "redis://127.0.0.1:1", "--field", "x"], "--stream"),
+    (["--to", "redis://127.0.0.1:1", "--stream", "--maxlen", "5", "--minid", "1h"], "either"),
+    (["--to", "redis://127.0.0.1:1", "--stream", "--field", "x" * 64], "63"),
+    (["--to", "redis://127.0.0.1:1", "--stream", "--field", ""], "63"),
+])
+def test_stream_flags_that_make_no_sense_are_one_line_and_exit_2(tmp_path, flags, words):
+    for command in (["publish", *flags, "c", "x"], ["emulate", *flags],
+                    ["replay", *flags, "--channel", "c", str(tmp_path)]):
+        done = run(*command)
+        assert done.returncode == 2, done
+        line, = done.stderr.decode().splitlines()
+        assert words in line
+
+
 @pytest.mark.parametrize("source", ["gateway", "redis"])
 def test_subscribe_prints_what_comes(gateway, shared_redis, channel, source):
     g = gateway("--redis", shared_redis.url)

@@ -69,6 +69,17 @@ def test_trams_arrive_at_their_pace(gateway, shared_redis, emulate, to):
     assert re.fullmatch(r"\d+ messages in [\d.]+ s, \d+/s, \d+ receivers\n", out)
 
 
+def test_trams_go_into_streams(own_redis):
+    redis = own_redis("--stream-node-max-entries", "5")
+    done = run("emulate", "--trams", 3, "--rate", 50, "--duration", "1s", "--to", redis.url, "--stream",
+               "--maxlen", 10)
+    assert done.returncode == 0, done
+    for k in (1, 2, 3):
+        entries = redis.client.xrange(f"tram_{k}")
+        assert 1 <= len(entries) < 20
+        assert list(json.loads(entries[-1][1][b"data"])) == FIELDS
+
+
 def test_a_tram_has_a_channel_of_its_own(gateway, emulate):
     g = gateway()
     with WebSocket(g, "/ws/tram_3") as ws:
