@@ -6,6 +6,7 @@
 #define TL_APP_BENCH_H
 
 #include "app/commands.h"
+#include "app/publisher.h"
 #include "bench/crew.h"
 #include "bench/procstat.h"
 
@@ -13,10 +14,11 @@
 
 struct tl_bench_options {
     uint64_t subscribers_n, channels_n, processes_n, parallel;
-    char *prefix, *publish, *token, *ready, *subprotocol;
+    char *prefix, *publish, *token, *ready, *subprotocol, *position;
     struct tl_strings sends, headers, sources, pids;
     uint64_t size, messages_n, window, burst, rate;
-    uint64_t duration_ms, warmup_ms, settle_ms, timeout_ms;
+    uint64_t duration_ms, warmup_ms, storm_ms, settle_ms, timeout_ms;
+    struct tl_publish_stream stream;
     bool all, spin, lossy, json;
     /* What follows from them. */
     const char *url; /* of the subscribers */
@@ -31,6 +33,8 @@ enum tl_bench_moment {
     TL_BENCH_CONNECTED, /* all are, and settled */
     TL_BENCH_FROM,      /* the first measured message */
     TL_BENCH_TO,        /* everything came, or is given up */
+    TL_BENCH_STORM,     /* all subscribers drop */
+    TL_BENCH_CALM,      /* the last one has caught up */
     TL_BENCH_MOMENTS_N,
 };
 
@@ -53,11 +57,19 @@ struct tl_bench_result {
 };
 
 /*
- * Run it. plan: complete but for flight, run and measure_from_ns. Fills in the result as far as it
- * came; result->ended_early says that it did not come to its end.
+ * Run it. plan: complete but for flight, run, measure_from_ns, storm_ns and positions. Fills in the
+ * result as far as it came; result->ended_early says that it did not come to its end.
  */
 void tl_bench_run(const struct tl_bench_options *options, struct tl_swarm_plan *plan,
                   struct tl_bench_result *result);
+
+/*
+ * Ask the target where each channel stands, at options->position. False with one line in error; the
+ * array is the caller's to tl_free() either way.
+ */
+bool tl_bench_ask_positions(const struct tl_bench_options *options,
+                            const struct tl_swarm_plan *plan,
+                            char (**ret_positions)[TL_STORM_ID_MAX], char *error, size_t error_n);
 
 /* Did everything that was expected come, once and in order? */
 bool tl_bench_is_clean(const struct tl_bench_result *result);

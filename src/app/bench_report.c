@@ -64,7 +64,7 @@ bool tl_bench_is_clean(const struct tl_bench_result *r)
     const struct tl_tally *t = &r->sum;
     return !r->ended_early && t->ready == r->subscribers_n && t->failed == 0 && t->closed == 0 &&
            t->delivered == t->expected && t->duplicates == 0 && t->late == 0 &&
-           t->wrong_channel == 0 && t->corrupt == 0 && r->refused == 0;
+           t->wrong_channel == 0 && t->corrupt == 0 && r->refused == 0 && t->stranded == 0;
 }
 
 /* Text */
@@ -135,6 +135,20 @@ static void print_deliveries(const struct tl_bench_result *r)
     printf("  (%s -> received)\n", r->options->rate > 0 ? "scheduled" : "published");
 }
 
+static void print_storm(const struct tl_bench_result *r)
+{
+    const struct tl_tally *t = &r->sum;
+    double seconds = (double)t->returned.max_ns / 1e9;
+    printf("storm      %u dropped, %llu came back in %.3f s, %.0f/s; %u stranded, %llu gaps told\n",
+           t->dropped, LLU(t->returned.n), seconds, ratio((double)t->returned.n, seconds),
+           t->stranded, LLU(t->gaps_told));
+    printf("back       ");
+    print_quantiles(&t->returned);
+    printf("  (dropped -> subscribed again)\ncaught up  ");
+    print_quantiles(&t->caught_up);
+    printf("  (dropped -> has everything)\n");
+}
+
 static void print_threads(const struct tl_procstat *from, const struct tl_procstat *to,
                           double elapsed_ns)
 {
@@ -197,6 +211,8 @@ void tl_bench_print(const struct tl_bench_result *r)
     print_connects(r);
     if (r->published > 0)
         print_deliveries(r);
+    if (r->moments[TL_BENCH_STORM])
+        print_storm(r);
     for (uint32_t i = 0; is_measured(r) && i < r->options->pids_n; i++)
         print_process(r, i);
     if (is_measured(r))
@@ -281,6 +297,21 @@ static json_t *deliveries(const struct tl_bench_result *r)
     return o;
 }
 
+static json_t *storm(const struct tl_bench_result *r)
+{
+    const struct tl_tally *t = &r->sum;
+    json_t *o = json_object();
+    set_int(o, "dropped", t->dropped);
+    set_int(o, "came_back", t->returned.n);
+    set_int(o, "stranded", t->stranded);
+    set_int(o, "gaps_told", t->gaps_told);
+    set_real(o, "seconds", seconds_between(r, TL_BENCH_STORM, TL_BENCH_CALM));
+    set_real(o, "per_second", ratio((double)t->returned.n * 1e9, (double)t->returned.max_ns));
+    json_object_set_new(o, "returned", quantiles(&t->returned));
+    json_object_set_new(o, "caught_up", quantiles(&t->caught_up));
+    return o;
+}
+
 static json_t *measured(const struct tl_bench_result *r)
 {
     json_t *o = json_object();
@@ -332,6 +363,8 @@ static json_t *process(const struct tl_bench_result *r, uint32_t i)
         set_real(o, "rss_per_connection", rss_per_connection(r, i));
         set_real(o, "connect_cpu_seconds", cpu_ns(r, i, TL_BENCH_BEFORE, TL_BENCH_CONNECTED) / 1e9);
     }
+    if (r->moments[TL_BENCH_STORM] && r->moments[TL_BENCH_CALM])
+        set_real(o, "storm_cpu_seconds", cpu_ns(r, i, TL_BENCH_STORM, TL_BENCH_CALM) / 1e9);
     if (!is_measured(r))
         return o;
     set_int(o, "rss_end", to->rss_bytes);
@@ -352,6 +385,8 @@ void tl_bench_print_json(const struct tl_bench_result *r)
     json_object_set_new(o, "connect", connects(r));
     json_object_set_new(o, "messages", deliveries(r));
     json_object_set_new(o, "latency", quantiles(&r->sum.latency));
+    if (r->moments[TL_BENCH_STORM])
+        json_object_set_new(o, "storm", storm(r));
     if (is_measured(r))
         json_object_set_new(o, "measured", measured(r));
     for (uint32_t i = 0; i < r->options->pids_n; i++)

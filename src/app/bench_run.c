@@ -1,5 +1,4 @@
 #include "app/bench.h"
-#include "app/publisher.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/random.h"
@@ -33,6 +32,7 @@ struct run {
     int timer_fd, publisher_events;
     bool tty;
     uint8_t *payload;
+    char (*positions)[TL_STORM_ID_MAX];
 };
 
 TL_PRINTF(2, 3) static void trouble(struct run *r, const char *fmt, ...)
@@ -103,6 +103,11 @@ static void say_progress(struct run *r, const struct tl_crew_progress *p, uint64
             (double)tl_histogram_at(&latency, 0.99) / 1e6);
 }
 
+static bool is_in_storm(const struct run *r)
+{
+    return r->result->moments[TL_BENCH_STORM] && !r->result->moments[TL_BENCH_CALM];
+}
+
 /* Send and receive of the publisher, and have the loop wake for the rest. */
 static void pump_publisher(struct run *r)
 {
@@ -136,6 +141,8 @@ static struct tl_crew_progress turn(struct run *r, int timeout_ms)
         r->received = sum;
         r->moved_ns = now_ns;
     }
+    if (is_in_storm(r) && tl_crew_is_calm(r->crew))
+        look(r, TL_BENCH_CALM);
     say_progress(r, &progress, now_ns);
     return progress;
 }
@@ -242,6 +249,15 @@ static void on_stuck(struct run *r)
             (unsigned long long)r->options->timeout_ms);
 }
 
+/* All subscribers drop, once. What is published from here on is due to them as well. */
+static void begin_storm(struct run *r)
+{
+    if (r->options->storm_ms == 0 || r->result->moments[TL_BENCH_STORM])
+        return;
+    look(r, TL_BENCH_STORM);
+    tl_crew_storm(r->crew, r->result->looks[TL_BENCH_STORM].ns);
+}
+
 static void publish_all(struct run *r)
 {
     r->pace.start_ns = r->moved_ns = tl_clock_ns();
@@ -250,6 +266,8 @@ static void publish_all(struct run *r)
         int timeout_ms = next_ns <= now_ns ? 0 : TURN_MS;
         if (next_ns > now_ns && next_ns != TL_PACE_NEVER)
             arm_timer(r, next_ns);
+        if (now_ns >= r->pace.start_ns + r->options->storm_ms * MS)
+            begin_storm(r);
         pump_publisher(r);
         struct tl_crew_progress p = turn(r, timeout_ms);
         if (p.delivered + p.missing < r->expected && is_stuck(r))
@@ -261,11 +279,12 @@ static void publish_all(struct run *r)
 static void drain(struct run *r)
 {
     const struct tl_publisher_count *count = tl_publisher_count(r->publisher);
+    begin_storm(r);
     r->moved_ns = tl_clock_ns();
     while (!is_ended(r)) {
         struct tl_crew_progress p = turn(r, TURN_MS / 10);
-        if (is_stuck(r) ||
-            (p.delivered + p.missing >= r->expected && count->answered == count->sent))
+        if (is_stuck(r) || (!is_in_storm(r) && p.delivered + p.missing >= r->expected &&
+                            count->answered == count->sent))
             break;
     }
     look(r, TL_BENCH_TO);
@@ -294,8 +313,26 @@ static bool open_publisher(struct run *r)
         trouble(r, "publishing: %s", error);
         return false;
     }
+    tl_publisher_stream(r->publisher, &r->options->stream);
     if (r->options->publish_path)
         tl_publisher_path(r->publisher, r->options->publish_path);
+    return true;
+}
+
+/* The plan's part of a storm, while there is nobody to storm yet. */
+static bool prepare_storm(struct run *r, struct tl_swarm_plan *plan)
+{
+    static const _Atomic uint64_t never = 0;
+    char error[400];
+    if (r->options->storm_ms == 0)
+        return true;
+    plan->storm_ns = &never;
+    if (plan->kind == TL_RECEIVER_WEBSOCKET &&
+        !tl_bench_ask_positions(r->options, plan, &r->positions, error, sizeof error)) {
+        trouble(r, "%s", error);
+        return false;
+    }
+    plan->positions = (const char(*)[TL_STORM_ID_MAX])r->positions;
     return true;
 }
 
@@ -308,7 +345,7 @@ static bool start(struct run *r, struct tl_swarm_plan *plan)
     r->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (plan->flight && r->payload && r->timer_fd >= 0) {
         tl_stamp_fill(r->payload, plan->size);
-        if (!open_publisher(r))
+        if (!open_publisher(r) || !prepare_storm(r, plan))
             return false;
         look(r, TL_BENCH_BEFORE);
         r->crew = is_ended(r) ? NULL : tl_crew_new(plan, (uint32_t)o->processes_n, o->spin);
@@ -336,6 +373,7 @@ static void finish(struct run *r, struct tl_swarm_plan *plan)
     tl_publisher_close(r->publisher);
     tl_flight_free(plan->flight);
     tl_free(r->payload);
+    tl_free(r->positions);
     if (r->timer_fd >= 0)
         close(r->timer_fd);
 }

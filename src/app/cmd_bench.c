@@ -86,6 +86,7 @@ static const struct tl_option table[] = {
     SECRET(publish, "publish", "URL", "auto", NULL,
            "redis://..., http://host:port/path/{channel}, or none; auto is /pub/{channel} there"),
     SECRET(token, "token", "TOKEN", "", check_word, "to publish with: Authorization: Bearer"),
+    TL_STREAM_OPTIONS(struct tl_bench_options, stream),
     ROW(TL_OPTION_SIZE, size, "size", "N", "128B", TL_STAMP_BYTES, 64u << 20, NULL,
         "bytes of a message"),
     COUNT(messages_n, "messages", "0", 0, UINT32_MAX,
@@ -99,6 +100,11 @@ static const struct tl_option table[] = {
     HEADING("Measuring"),
     LIST(pids, "pid", "PID", check_pid, "a process to measure: CPU and memory; several"),
     TIME(warmup_ms, "warmup", "0", 0, "what is published this early is checked, but not measured"),
+    TIME(storm_ms, "resume-storm", "0", 0,
+         "after that much of --rate all subscribers drop at once and come back with their "
+         "position: SSE with Last-Event-ID, WebSockets with ?since= and received="),
+    TEXT(position, "position", "PATH", "/position/{channel}", check_word,
+         "where the storm's WebSockets get the position that they begin with"),
     TIME(settle_ms, "settle", "100ms", 0,
          "to wait after connecting, and for stray messages at the end"),
     TIME(timeout_ms, "timeout", "5s", 1, "give up when nothing came for so long"),
@@ -189,6 +195,9 @@ static bool read_publish(struct tl_bench_options *o, const char *target)
 {
     char authority[280], base[300];
     const char *path = "/pub/" CHANNEL_MARK;
+    const char *conflict = tl_publish_stream_conflict(&o->stream, o->publish);
+    if (conflict)
+        return fail("%s", conflict);
     if (strcmp(o->publish, "none") == 0)
         return true;
     if (tl_redis_is_url(o->publish)) {
@@ -256,8 +265,21 @@ static bool raise_files(const struct tl_bench_options *o)
                 (unsigned long long)((o->subscribers_n + room - 1) / room));
 }
 
+static bool check_storm(const struct tl_bench_options *o)
+{
+    if (o->storm_ms == 0)
+        return true;
+    if (o->rate == 0 || strcmp(o->publish, "none") == 0)
+        return fail("--resume-storm goes with publishing at a --rate");
+    if (*o->position != '/' || (o->all && strstr(o->position, CHANNEL_MARK)))
+        return fail("--position takes a path; with --all that of the one channel");
+    return true;
+}
+
 static bool read_rest(struct tl_bench_options *o)
 {
+    if (!check_storm(o))
+        return false;
     if (o->pids.n > TL_BENCH_PIDS_MAX)
         return fail("--pid: at most %d processes", TL_BENCH_PIDS_MAX);
     for (size_t i = 0; i < o->pids.n; i++)

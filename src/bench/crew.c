@@ -21,7 +21,8 @@ struct part {
 struct shared {
     _Atomic bool stop;
     _Atomic uint64_t measure_from_ns;
-    struct part parts[]; /* of the receiving processes */
+    _Atomic uint64_t storm_ns; /* 0: not yet */
+    struct part parts[];       /* of the receiving processes */
 };
 
 struct tl_crew {
@@ -78,6 +79,8 @@ static bool start(struct tl_crew *c)
     c->shared = memory;
     c->shared_n = n;
     c->plan.measure_from_ns = &c->shared->measure_from_ns;
+    if (c->plan.storm_ns)
+        c->plan.storm_ns = &c->shared->storm_ns;
     tl_crew_measure_from(c, UINT64_MAX);
     if (c->parts_n > 1 && !fork_children(c))
         return false;
@@ -168,6 +171,21 @@ void tl_crew_progress(const struct tl_crew *c, struct tl_crew_progress *ret)
 void tl_crew_measure_from(struct tl_crew *c, uint64_t ns)
 {
     atomic_store_explicit(&c->shared->measure_from_ns, ns, memory_order_relaxed);
+}
+
+void tl_crew_storm(struct tl_crew *c, uint64_t ns)
+{
+    atomic_store_explicit(&c->shared->storm_ns, ns, memory_order_relaxed);
+}
+
+bool tl_crew_is_calm(const struct tl_crew *c)
+{
+    for (uint32_t i = 0; i < c->parts_n; i++) {
+        const volatile struct tl_tally *t = &c->shared->parts[i].tally;
+        if (t->storms == 0 || t->caught_up.n + t->stranded < t->dropped)
+            return false;
+    }
+    return true;
 }
 
 void tl_crew_latency(const struct tl_crew *c, struct tl_histogram *ret)

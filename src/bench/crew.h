@@ -40,6 +40,15 @@ void tl_crew_progress(const struct tl_crew *c, struct tl_crew_progress *ret);
 /* Latencies count for messages scheduled from then on; before the first call none does. */
 void tl_crew_measure_from(struct tl_crew *c, uint64_t ns);
 
+/*
+ * All subscribers drop, and come back; ns: tl_clock_ns(). Once a run, and only where the plan's
+ * storm_ns is not NULL (what it points to is the crew's to choose).
+ */
+void tl_crew_storm(struct tl_crew *c, uint64_t ns);
+
+/* After the storm everybody has caught up, or never will. */
+bool tl_crew_is_calm(const struct tl_crew *c);
+
 /* Latencies so far, of all processes. */
 void tl_crew_latency(const struct tl_crew *c, struct tl_histogram *ret);
 

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "bench/storm.h"
 #include "proto/url.h"
 
 #include <assert.h>
@@ -111,25 +112,32 @@ static void on_message(struct tl_receiver *r, const struct tl_stamp *stamp, uint
         return;
     }
     check_order(s, c, stamp->number);
+    tl_storm_on_message(c);
     t->last_ns = s->now_ns;
     if (stamp->time_ns >= atomic_load_explicit(s->plan->measure_from_ns, memory_order_relaxed))
         tl_histogram_add(&t->latency, s->now_ns > stamp->time_ns ? s->now_ns - stamp->time_ns : 0);
 }
 
 /* The confirmation that is waited for may be any line or message. */
-static void on_field(struct tl_receiver *r, struct tl_bytes line)
+static void look_for_ready(struct tl_swarm_client *c, struct tl_bytes line)
 {
-    struct tl_swarm_client *c = TL_CONTAINER(r, struct tl_swarm_client, receiver);
     const char *text = c->swarm->plan->ready_text;
     if (c->state == TL_CLIENT_ASKED && *text && memmem(line.p, line.n, text, strlen(text)))
         tl_swarm_client_ready(c);
+}
+
+static void on_field(struct tl_receiver *r, struct tl_bytes line)
+{
+    struct tl_swarm_client *c = TL_CONTAINER(r, struct tl_swarm_client, receiver);
+    tl_storm_on_field(c, line);
+    look_for_ready(c, line);
 }
 
 static void on_other(struct tl_receiver *r, struct tl_bytes head)
 {
     struct tl_swarm_client *c = TL_CONTAINER(r, struct tl_swarm_client, receiver);
     c->swarm->tally->other++;
-    on_field(r, head);
+    look_for_ready(c, head);
 }
 
 static const struct tl_receiver_handler handler = {
@@ -148,15 +156,17 @@ void tl_swarm_client_failed(struct tl_swarm_client *c, const char *why)
     if (c->state == TL_CLIENT_GONE)
         return;
     tl_swarm_problem(s, "subscriber %llu: the server %s", (unsigned long long)c->index, why);
-    if (c->state == TL_CLIENT_READY) {
+    if (c->state != TL_CLIENT_READY)
+        s->connecting--;
+    if (c->was_ready) {
         s->tally->closed++;
+        s->tally->stranded += c->storm != TL_STORM_NONE;
         tl_flight_subscribers(s->plan->flight, c->channel, -1);
         uint64_t launched = tl_swarm_launched(s->plan, c->channel);
         for (uint64_t number = c->order.next; number < launched; number++)
             land(s, c, number);
     } else {
         s->tally->failed++;
-        s->connecting--;
     }
     c->state = TL_CLIENT_GONE;
     if (c->fd >= 0)
@@ -196,13 +206,16 @@ static void start_connects(struct tl_swarm *s)
             s->gave_up = true;
             return;
         }
-        tl_swarm_client_connect(&s->clients[s->started++]);
+        struct tl_swarm_client *c = &s->clients[s->started++];
+        if (c->state == TL_CLIENT_NEW)
+            tl_swarm_client_connect(c);
     }
 }
 
 void tl_swarm_turn(struct tl_swarm *s, int timeout_ms)
 {
     struct epoll_event events[BATCH_MAX];
+    tl_storm_look(s);
     if (!s->gave_up)
         start_connects(s);
     int n = epoll_wait(s->epoll_fd, events, BATCH_MAX, timeout_ms);
@@ -257,12 +270,12 @@ struct tl_swarm *tl_swarm_new(const struct tl_swarm_plan *plan, uint64_t first, 
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->clients = tl_zalloc((size_t)(n + 1) * sizeof *s->clients);
     s->buffer = tl_alloc(BUFFER_BYTES);
-    if (s->epoll_fd < 0 || !s->clients || !s->buffer) {
+    s->clients_n = n;
+    if (s->epoll_fd < 0 || !s->clients || !s->buffer || tl_storm_init(s) < 0) {
         tl_swarm_free(s);
         return NULL;
     }
     tl_swarm_key(s, &handler);
-    s->clients_n = n;
     for (uint64_t i = 0; i < n; i++) {
         struct tl_swarm_client *c = &s->clients[i];
         c->swarm = s;
@@ -288,6 +301,7 @@ void tl_swarm_free(struct tl_swarm *s)
     if (s->epoll_fd >= 0)
         close(s->epoll_fd);
     tl_buf_deinit(&s->scratch);
+    tl_storm_deinit(s);
     tl_free(s->clients);
     tl_free(s->buffer);
     tl_free(s);

@@ -14,6 +14,8 @@
 
 #include <sys/socket.h>
 
+enum { TL_STORM_ID_MAX = 128 }; /* bytes of a position */
+
 struct tl_swarm;
 
 /* Everything is lent and must outlive the swarm. */
@@ -38,6 +40,10 @@ struct tl_swarm_plan {
     uint32_t run;
     struct tl_flight *flight;
     const _Atomic uint64_t *measure_from_ns; /* latencies of messages scheduled from then on */
+    /* A resume storm: NULL, or when everybody drops; 0 until that is known. WebSocket: the
+     * channels' positions before the first message, NUL-terminated; NULL: plain subscriptions. */
+    const _Atomic uint64_t *storm_ns;
+    const char (*positions)[TL_STORM_ID_MAX];
 };
 
 /*

@@ -3,6 +3,7 @@
 #include "base/base64.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "bench/storm.h"
 #include "proto/ws.h"
 
 #include <errno.h>
@@ -87,6 +88,7 @@ static void write_request(const struct tl_swarm_client *c, struct tl_buf *out)
     out->n = 0;
     tl_buf_str(out, "GET ");
     tl_swarm_expand(out, s->plan->path, name, true);
+    tl_storm_write_query(c, out);
     tl_buf_printf(out, " HTTP/1.1\r\nHost: %s\r\n", s->plan->host);
     if (s->plan->kind == TL_RECEIVER_WEBSOCKET)
         tl_buf_printf(out,
@@ -95,6 +97,7 @@ static void write_request(const struct tl_swarm_client *c, struct tl_buf *out)
                       s->key);
     else
         tl_buf_str(out, "Accept: text/event-stream\r\n");
+    tl_storm_write_header(c, out);
     tl_buf_str(out, s->plan->headers);
     tl_buf_str(out, "\r\n");
 }
@@ -150,8 +153,12 @@ void tl_swarm_client_ready(struct tl_swarm_client *c)
 {
     struct tl_swarm *s = c->swarm;
     c->state = TL_CLIENT_READY;
-    c->was_ready = true;
     s->connecting--;
+    if (c->was_ready) {
+        tl_storm_on_returned(c);
+        return;
+    }
+    c->was_ready = true;
     s->tally->ready++;
     tl_histogram_add(&s->tally->handshake, tl_clock_ns() - c->started_ns);
     tl_flight_subscribers(s->plan->flight, c->channel, 1);
@@ -185,6 +192,7 @@ void tl_swarm_client_on_close(struct tl_receiver *r, uint16_t code)
 {
     struct tl_swarm_client *c = TL_CONTAINER(r, struct tl_swarm_client, receiver);
     char why[80];
+    c->swarm->tally->gaps_told += code == TL_WS_CLOSE_GAP;
     snprintf(why, sizeof why, "closed with code %u", code);
     tl_swarm_client_failed(c, why);
 }

@@ -19,6 +19,12 @@ enum tl_client_state {
     TL_CLIENT_GONE,
 };
 
+enum tl_storm_state {
+    TL_STORM_NONE,
+    TL_STORM_AWAY, /* dropped */
+    TL_STORM_BACK, /* and accepted again, but does not have everything yet */
+};
+
 /* What each message touches comes first. */
 struct tl_swarm_client {
     struct tl_swarm *swarm;
@@ -26,8 +32,9 @@ struct tl_swarm_client {
     uint32_t channel; /* 0 where all are watched */
     uint32_t missing; /* left out so far */
     int fd;
-    uint8_t state;
+    uint8_t state, storm;
     bool was_ready, was_duplicate, was_late;
+    uint32_t storm_target; /* BACK: the message after the last that it waits for */
     uint64_t index, started_ns;
     struct tl_receiver receiver;
 };
@@ -37,7 +44,9 @@ struct tl_swarm {
     struct tl_tally *tally;
     struct tl_swarm_client *clients;
     uint64_t clients_n, started, connecting;
-    uint64_t now_ns; /* of the newest receipt */
+    uint64_t now_ns;                /* of the newest receipt */
+    uint64_t storm_ns;              /* when everybody dropped; 0: not yet */
+    struct tl_resume_point *points; /* of event streams; NULL: no storm will come */
     uint8_t *buffer;
     int epoll_fd;
     bool gave_up;

@@ -15,6 +15,10 @@ void tl_tally_merge(struct tl_tally *sum, const struct tl_tally *other)
     sum->other += other->other;
     sum->bytes += other->bytes;
     sum->pings += other->pings;
+    sum->gaps_told += other->gaps_told;
+    sum->storms += other->storms;
+    sum->dropped += other->dropped;
+    sum->stranded += other->stranded;
     if (other->last_ns > sum->last_ns)
         sum->last_ns = other->last_ns;
     sum->expected += other->expected;
@@ -24,6 +28,8 @@ void tl_tally_merge(struct tl_tally *sum, const struct tl_tally *other)
     sum->clients_late += other->clients_late;
     tl_histogram_merge(&sum->latency, &other->latency);
     tl_histogram_merge(&sum->handshake, &other->handshake);
+    tl_histogram_merge(&sum->returned, &other->returned);
+    tl_histogram_merge(&sum->caught_up, &other->caught_up);
     if (!*sum->problem)
         memcpy(sum->problem, other->problem, sizeof sum->problem);
 }

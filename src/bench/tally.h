@@ -21,13 +21,18 @@ struct tl_tally {
     uint64_t other;         /* messages without our stamp, or of another run */
     uint64_t bytes;         /* received */
     uint64_t pings;
-    uint64_t last_ns; /* when the last message came */
+    uint64_t gaps_told;       /* in the words of Tramline: SSE `event: gap`, close 4410 */
+    uint32_t storms, dropped; /* a resume storm began; subscribers that it dropped */
+    uint32_t stranded;        /* of them, that were closed before they had caught up */
+    uint64_t last_ns;         /* when the last message came */
     /* Filled in at the end: what those that were ready should have, and subscribers by what
      * happened to them. */
     uint64_t expected;
     uint32_t clients_complete, clients_missing, clients_duplicates, clients_late;
     struct tl_histogram latency;   /* scheduled -> received, of measured messages */
     struct tl_histogram handshake; /* connect -> ready */
+    struct tl_histogram returned;  /* the storm -> subscribed again */
+    struct tl_histogram caught_up; /* the storm -> has all that was published by its return */
     char problem[256];             /* the first */
 };
 
