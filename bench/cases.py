@@ -8,7 +8,7 @@ class Case:
     name: str
     title: str
     options: list
-    path: str = "ws"  # or "sse", "everything"
+    path: str = "ws"  # or "sse", "everything", "resume", "resume_sse"
     table: str = "fan-out"  # which figures it is about
     needs_capacity: bool = False
 
@@ -60,6 +60,12 @@ def everything(options):
                path="sse")
     yield Case("intake", "publish intake: 1 channel, 1 WebSocket, 1,000 messages under way",
                ["--subscribers", 1, "--window", 1000, "--duration", duration], table="intake")
+    storm = ["--subscribers", options.connects, "--parallel", options.connects, "--rate", 100,
+             "--duration", "5s", "--resume-storm", "2s", "--settle", "1s"]
+    yield Case("storm", f"a resume storm of {options.connects:,} WebSockets, 100 messages/s", storm,
+               path="resume", table="storm")
+    yield Case("storm-sse", f"a resume storm of {options.connects:,} SSE clients, 100 messages/s", storm,
+               path="resume_sse", table="storm")
     yield Case("latency", "latency to 1,000 WebSockets at half of the slowest peer's capacity",
                ["--subscribers", 1000, "--duration", duration, "--warmup", "500ms"], table="latency",
                needs_capacity=True)

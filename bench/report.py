@@ -63,6 +63,34 @@ def what_is_wrong(results):
     return "; ".join(sorted(notes))
 
 
+def deliveries_per_send(results):
+    """Of those that tell how often they called the kernel for messages."""
+    values = [r["messages"]["delivered"] / r["sends"] for r in results if r.get("sends")]
+    return f"{statistics.median(values):.3g} deliveries a send" if values else ""
+
+
+# What Redis is told whether clients come back or not.
+PUBLISHING = {"publish", "xadd", "ping", "info", "hello", "auth", "client|setname", "client|id", "config|get",
+              "command|docs"}
+
+
+def redis_reads(result):
+    return {name: n for name, n in result.get("redis_commands", {}).items() if name not in PUBLISHING}
+
+
+def what_redis_saw(results):
+    last = next((redis_reads(r) for r in reversed(results) if r["table"] == "storm"), {})
+    words = ", ".join(f"{name.replace('|', ' ')} {n:,}" for name, n in sorted(last.items()))
+    return f"Redis: {words}" if words else ""
+
+
+def redis_commands_each(result):
+    """Of a storm, for each client; a stream may be read once for each message in any case."""
+    reads = redis_reads(result)
+    n = sum(reads.values()) - min(reads.get("xread", 0), result["messages"]["published"])
+    return per(n, result["storm"]["dropped"])
+
+
 def share_of_threads(results):
     """How the work divides between the busy threads of the server, for those with several."""
     shares = []
@@ -82,7 +110,9 @@ def summary(name, results):
     good = [r for r in results if is_measured(r)]
     first = results[0]
     row = {"server": name, "kind": first["kind"], "rounds": len(results), "measured": len(good),
-           "clean": bool(good) and all(is_clean(r) for r in results), "note": "; ".join(n for n in (what_is_wrong(results), share_of_threads(good)) if n)}
+           "clean": bool(good) and all(is_clean(r) for r in results)}
+    row["note"] = "; ".join(n for n in (what_is_wrong(results), share_of_threads(good), what_redis_saw(good),
+                                        deliveries_per_send(good)) if n)
 
     def spread(figure):
         return Spread.of(figure(r) for r in good)
@@ -103,7 +133,21 @@ def summary(name, results):
     row["handshake_p99"] = spread(lambda r: r["connect"]["handshake"]["p99_us"] / 1000)
     row["rss_each"] = spread(lambda r: rss(r, "rss_per_connection") / 1024)
     row["rss_all"] = spread(lambda r: rss(r, "rss_connected") / 1048576)
+    storms = [r for r in good if r.get("storm")]
+    for name, figure in (("caught_s", lambda r: r["storm"]["caught_up"]["max_us"] / 1e6),
+                         ("caught_p50", lambda r: r["storm"]["caught_up"]["p50_us"] / 1000),
+                         ("caught_p99", lambda r: r["storm"]["caught_up"]["p99_us"] / 1000),
+                         ("back_per_second", lambda r: r["storm"]["per_second"]),
+                         ("storm_us", lambda r: 1e6 * per(storm_cpu(r), r["storm"]["dropped"])),
+                         ("gaps_told", lambda r: r["storm"]["gaps_told"]),
+                         ("reads", redis_commands_each)):
+        row[name] = Spread.of(figure(r) for r in storms)
     return row
+
+
+def storm_cpu(result):
+    return sum(p.get("storm_cpu_seconds", 0) for p in result["processes"]
+               if p["pid"] in result["server_pids"])
 
 
 def connect_cpu(result):
@@ -130,6 +174,10 @@ TABLES = {
                  [("connect_s", "seconds"), ("handshake_p99", "handshake p99 ms")]),
     "memory": ("rss_each", "KiB/connection", [("rss_all", "MiB in all")]),
     "intake": ("message_us", "CPU us/message", [("published", "messages/s"), ("p99", "p99 ms")]),
+    "storm": ("caught_s", "seconds until the last has all",
+              [("caught_p50", "p50 ms"), ("caught_p99", "p99 ms"), ("back_per_second", "back/s"),
+               ("storm_us", "CPU us/client"), ("gaps_told", "gaps told"),
+               ("reads", "Redis commands/client")]),
     "latency": ("p99", "p99 ms", [("p50", "p50 ms"), ("max", "max ms"), ("cpu_us", "CPU us/delivery")]),
 }
 
@@ -174,6 +222,25 @@ def tables(raw):
     for case, title, kind in in_order(raw["results"]):
         parts.append(f"## {title}\n\n{table(summaries(raw['results'], case), kind)}\n")
     return "\n".join(parts)
+
+
+def merge(parts):
+    """Several runs as one: what a later one measured of a case and server replaces the same of the others."""
+    results = {}
+    for i, part in enumerate(parts):
+        for r in part["results"]:
+            key = r["case"], r["server"]
+            if key not in results or results[key][0] != i:
+                results[key] = (i, [])
+            results[key][1].append(r)
+    machines = [part["machine"] for part in parts]
+    machine = {name: machines[0][name] if len({str(m[name]) for m in machines}) == 1 else
+               ", ".join(dict.fromkeys(str(m[name]) for m in machines)) for name in machines[0]}
+    machine["versions"] = list(dict.fromkeys(v for m in machines for v in m["versions"]))
+    titles = {r["case"]: r["title"] for _, found in results.values() for r in found}
+    merged = [dict(r, title=titles[r["case"]]) for _, found in results.values() for r in found]
+    cases = list(dict.fromkeys(r["case"] for r in merged))
+    return {"machine": machine, "results": sorted(merged, key=lambda r: cases.index(r["case"]))}
 
 
 HEAD = """# Results

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,9 +32,12 @@ class Server:
     ws: str = "/ws/{channel}"
     sse: str = None
     everything: str = None  # a path on which one subscriber gets all channels
+    resume: str = None  # where a WebSocket comes back with ?since= and received=
+    resume_sse: str = None  # and an event stream with Last-Event-ID
     options: list = field(default_factory=list)  # of the load generator, for WebSockets
     everything_options: list = None  # instead of them, there
     sse_options: list = field(default_factory=list)
+    redis_options: list = field(default_factory=list)
     config: str = None  # a template beside this file, becomes {dir}/config
     workers_are_children: bool = False
 
@@ -44,7 +48,18 @@ def tramline(program, name, engine, workers, redis=False):
     if redis:
         command += ["--redis", "redis://127.0.0.1:{redis}"]
     return Server(name, command, kind="tramline", redis=redis, publish="redis" if redis else "http",
-                  sse="/sse/{channel}", everything="/ws/all", sse_options=["--ready", "id:"])
+                  sse="/sse/{channel}", everything="/ws/all", sse_options=["--ready", "id:"],
+                  resume="/ws/{channel}", resume_sse="/sse/{channel}")
+
+
+def tramline_streams(program, name, engine):
+    """For the storms: with Streams, positions are looked up elsewhere."""
+    server = tramline(program, name, engine, 1, redis=True)
+    server.command += ["--channel", "bench*: source=stream"]
+    server.redis_options = ["--notify-keyspace-events", "Kgt"]
+    server.options, server.sse_options = ["--stream"], ["--stream", *server.sse_options]
+    server.ws = server.sse = server.everything = None
+    return server
 
 
 def floor(program, name, how):
@@ -63,7 +78,7 @@ def peers():
     node = ["node", "--max-old-space-size=8192"]
     return [
         Server("Nchan", ["nginx", "-c", "{dir}/config", "-p", "{dir}"], config="nchan.conf",
-               sse="/sse/{channel}", workers_are_children=True),
+               sse="/sse/{channel}", resume_sse="/sse/{channel}", workers_are_children=True),
         Server("ws + ioredis", [*node, f"{HERE}/peers/ws_ioredis.mjs", "{port}", "{redis}"], redis=True,
                publish="redis", everything="/ws/all"),
         Server("Socket.IO", [*node, f"{HERE}/peers/socketio.mjs", "{port}", "{redis}"], redis=True,
@@ -124,7 +139,8 @@ class Running:
                 self.redis = self.run(
                     ["redis-server", "--port", str(self.redis_port), "--save", "", "--appendonly", "no",
                      "--maxclients", "50000", "--tcp-backlog", "4096", "--bind", "127.0.0.1",
-                     "--client-output-buffer-limit", "pubsub", "0", "0", "0"], self.redis_port)
+                     "--client-output-buffer-limit", "pubsub", "0", "0", "0",
+                     *self.server.redis_options], self.redis_port)
             if self.server.config:
                 self.configure()
             self.process = self.run([self.fill(word) for word in self.server.command], self.port)
@@ -165,6 +181,21 @@ class Running:
                 return [int(c) for c in children]
             time.sleep(0.02)
         raise CannotStart("no worker came")
+
+    def redis_commands(self):
+        """What its Redis has executed so far: calls by command."""
+        if not self.server.redis:
+            return {}
+        text = subprocess.run(["redis-cli", "-p", str(self.redis_port), "info", "commandstats"],
+                              capture_output=True, text=True, check=True).stdout
+        return {name: int(calls) for name, calls in re.findall(r"cmdstat_(\S+?):calls=(\d+)", text)}
+
+    def sends(self):
+        """How often Tramline has called the kernel for messages; None of others."""
+        if self.server.kind != "tramline":
+            return None
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=20) as answer:
+            return int(re.search(rb"^tramline_sends_total (\d+)", answer.read(), re.M)[1])
 
     def redis_pids(self):
         return [self.redis.pid] if self.server.redis else []
