@@ -288,7 +288,7 @@ def test_its_help_names_every_option_and_how_to_begin():
     for flag in ("subscribers", "channels", "prefix", "all", "send", "ready", "subprotocol", "header",
                  "parallel", "source", "processes", "spin", "publish", "token", "size", "messages",
                  "duration", "window", "rate", "burst", "pid", "warmup", "settle", "timeout", "lossy",
-                 "json"):
+                 "json", "resume-storm", "position", "stream"):
         assert f"--{flag}" in text, flag
     assert "tramline bench --subscribers 5000 ws://" in text
 

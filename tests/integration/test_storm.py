@@ -68,6 +68,7 @@ def test_a_storm_on_streams_reads_none_of_them_again(gateway, own_redis, workers
     assert all(calls <= 2 * CHANNELS for calls in seen.values()), seen
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_a_storm_between_processes_over_the_memory_broker_is_clean(gateway, workers, channel, kind):
     g = gateway("--workers", workers)
