@@ -33,6 +33,7 @@
     X(MESSAGES_OVERSIZE, COUNTER, "messages_oversize",                                             \
       "broker messages over max-message, dropped and told as a gap")                               \
     X(BATCHES, COUNTER, "batches", "batches of what changed that workers were told of")            \
+    X(WAKES, COUNTER, "wakes", "times a thread was woken by mail from another")                    \
     X(MESSAGES_REREAD, COUNTER, "messages_reread",                                                 \
       "older messages that were read from streams for clients that came back")                     \
     X(PUBLISHED, COUNTER, "messages_published", "messages handed to the broker")                   \

@@ -1,5 +1,7 @@
 #include "loop/mailbox.h"
 
+#include "base/metrics.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -45,6 +47,7 @@ static void unlock(struct tl_mailbox *box)
 static void wake(struct tl_mailbox *box)
 {
     uint64_t one = 1;
+    tl_metric_add(TL_M_WAKES, 1);
     while (write(box->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
 }

@@ -99,19 +99,24 @@ void gw_config(struct tl_config *config)
     };
 }
 
+/* A port for each worker, so that a test can choose who serves a client. */
 static int listen_at(struct gw *gw)
 {
     struct tl_address address;
     const char *hint = "";
-    int fd;
+    int r = 0;
     assert_int_equal(tl_address_parse(TL_LIT("127.0.0.1:0"), &address), 0);
-    int r = tl_listener_open_all(&address, &fd, 1, &hint);
-    if (r < 0)
-        return r;
-    gw->port = (uint16_t)tl_listener_port(fd);
-    r = tl_gateway_listen(gw->gateway, &fd, true);
-    if (r < 0)
-        close(fd);
+    for (unsigned i = 0; i < gw->workers_n && r == 0; i++) {
+        int fd;
+        r = tl_listener_open_all(&address, &fd, 1, &hint);
+        if (r < 0)
+            return r;
+        gw->ports[i] = (uint16_t)tl_listener_port(fd);
+        r = tl_worker_listen(tl_hub_worker(gw->broker->hub, i), fd, true);
+        if (r < 0)
+            close(fd);
+    }
+    gw->port = gw->ports[0];
     return r;
 }
 
@@ -122,11 +127,13 @@ int gw_try_open(struct gw *gw)
     const char *error = "";
     size_t at = 0;
     gw->gateway = NULL;
+    gw->workers_n = gw->workers_n > 0 ? gw->workers_n : 1;
+    assert_true(gw->workers_n <= GW_WORKERS_MAX);
     tl_sys.uring_queue_always = gw_engine->queued;
     int r = tl_routes_init(&gw->routes, NULL, 0, &error, &at);
     if (r < 0)
         return r;
-    r = tl_gateway_new(&gw->gateway, &gw->config, &gw->routes, 1, gw_engine->engine);
+    r = tl_gateway_new(&gw->gateway, &gw->config, &gw->routes, gw->workers_n, gw_engine->engine);
     if (r == 0) {
         gw->loop = tl_gateway_loop(gw->gateway);
         gw->broker = tl_memory_new(gw->loop);
@@ -157,6 +164,34 @@ void gw_free(struct gw *gw)
     tl_routes_deinit(&gw->routes);
 }
 
+const struct tl_worker *gw_worker(const struct gw *gw, unsigned i)
+{
+    return tl_hub_worker(gw->broker->hub, i);
+}
+
+/* What the end of a run does, but all in this thread: the loops belong to it. */
+static bool drain(struct gw *gw)
+{
+    bool drained = true;
+    for (unsigned i = 0; i < gw->workers_n; i++) {
+        struct tl_worker *worker = tl_hub_worker(gw->broker->hub, i);
+        if (!worker->draining)
+            tl_mailbox_post(tl_loop_mailbox(worker->loop), &worker->drain_mail);
+        drained = drained && atomic_load_explicit(&worker->drained, memory_order_acquire);
+    }
+    return drained;
+}
+
+static void run_to_the_end(struct gw *gw)
+{
+    if (gw->workers_n > 1) {
+        GW_UNTIL(gw, drain(gw));
+        return;
+    }
+    tl_gateway_stop(gw->gateway);
+    assert_int_equal(tl_gateway_run(gw->gateway), 0);
+}
+
 void gw_close(struct gw *gw)
 {
     clients_free(gw);
@@ -164,8 +199,7 @@ void gw_close(struct gw *gw)
     assert_int_equal(tl_metric_get(TL_M_SUBSCRIPTIONS), 0);
     assert_int_equal(tl_metric_get(TL_M_WS_SESSIONS), 0);
     assert_int_equal(tl_metric_get(TL_M_SSE_SESSIONS), 0);
-    tl_gateway_stop(gw->gateway);
-    assert_int_equal(tl_gateway_run(gw->gateway), 0);
+    run_to_the_end(gw);
     gw_free(gw);
     assert_int_equal(tl_metric_get(TL_M_CHANNELS), 0);
     assert_int_equal(tl_metric_get(TL_M_LOG_BYTES), 0);
@@ -468,6 +502,8 @@ void gw_poll(struct gw *gw)
 void gw_turn(struct gw *gw, uint32_t wait_ms)
 {
     tl_loop_turn(gw->loop, wait_ms);
+    for (unsigned i = 1; i < gw->workers_n; i++)
+        tl_loop_turn(gw_worker(gw, i)->loop, 0);
     gw_poll(gw);
 }
 

@@ -1,9 +1,9 @@
 /*
- * For the tests of the whole gateway: one with a worker and the memory broker in this very thread,
- * and raw clients on real TCP. Nothing blocks: the test turns the loop, and the clients move
- * between the turns. Clients take their memory past base/alloc.h, so that failures injected there
- * are the gateway's alone, and they check what they get against the messages that the test
- * published.
+ * For the tests of the whole gateway: one with the memory broker in this very thread, where the
+ * loops of all its workers are turned, and raw clients on real TCP. Nothing blocks: the test turns
+ * the loop, and the clients move between the turns. Clients take their memory past base/alloc.h, so
+ * that failures injected there are the gateway's alone, and they check what they get against the
+ * messages that the test published.
  */
 #ifndef TESTS_GATEWAY_FIXTURE_H
 #define TESTS_GATEWAY_FIXTURE_H
@@ -22,6 +22,7 @@
 #include "base/logger.h"
 #include "base/metrics.h"
 #include "gateway/gateway.h"
+#include "gateway/worker.h"
 #include "loop/sys.h"
 #include "proto/ws.h"
 
@@ -53,14 +54,17 @@ struct feed {
 };
 void feed_free(struct feed *feed);
 
+#define GW_WORKERS_MAX 3
 struct gw {
     struct tl_config config;
     struct tl_routes routes;
     struct tl_gateway *gateway;
     struct tl_loop *loop;
-    struct tl_broker *broker; /* the gateway's: to say what a broker says */
-    uint16_t port;
-    struct client *clients; /* all that are open */
+    struct tl_broker *broker;       /* the gateway's: to say what a broker says */
+    unsigned workers_n;             /* 0 is one; set before it is opened */
+    uint16_t ports[GW_WORKERS_MAX]; /* of each worker */
+    uint16_t port;                  /* where clients connect; at first the first worker's */
+    struct client *clients;         /* all that are open */
 };
 
 /* Small limits, long deadlines: nothing happens by time but the linger. */
@@ -74,7 +78,8 @@ void gw_open_as_is(struct gw *gw);
 /* The clients go first, then the gateway drains and is freed. */
 void gw_close(struct gw *gw);
 void gw_free(struct gw *gw);
-/* One turn of the loop and of all clients. */
+const struct tl_worker *gw_worker(const struct gw *gw, unsigned i);
+/* One turn of each worker's loop and of all clients. */
 void gw_turn(struct gw *gw, uint32_t wait_ms);
 
 /* What clients can do without the loop: send and receive. */

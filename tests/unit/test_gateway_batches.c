@@ -255,7 +255,7 @@ static void take_amid_a_batch(struct story *st, struct client *slow, size_t fres
 
 static const struct tl_worker *worker_of(const struct story *st)
 {
-    return tl_hub_worker(st->gw.broker->hub, 0);
+    return gw_worker(&st->gw, 0);
 }
 
 static void publish_some(struct story *st, size_t n)
