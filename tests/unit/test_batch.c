@@ -1,4 +1,7 @@
-/* Are the sends of a batch told at its end, whatever its size, and whatever happens within? */
+/*
+ * Are the sends of a batch told at its end, whatever its size, and whatever happens within? Is each
+ * send told once with its count, however little the kernel takes of it?
+ */
 #include "stream_fixture.h"
 
 #define BATCH 50
@@ -187,9 +190,92 @@ static void number_of_a_descriptor_is_not_given_away_while_a_send_is_queued(void
     close(fd);
 }
 
+/* ---- short sends ---- */
+
+static size_t taken_max; /* bytes of one call */
+
+static ssize_t short_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    struct iovec parts[TL_SEND_SLICES_MAX];
+    struct msghdr cut = {.msg_iov = parts};
+    for (size_t left = taken_max; cut.msg_iovlen < msg->msg_iovlen && left > 0;) {
+        struct iovec *part = &parts[cut.msg_iovlen];
+        *part = msg->msg_iov[cut.msg_iovlen++];
+        part->iov_len = part->iov_len < left ? part->iov_len : left;
+        left -= part->iov_len;
+    }
+    return sendmsg(fd, &cut, flags);
+}
+
+static ssize_t short_send(int fd, const void *bytes, size_t n, int flags)
+{
+    return send(fd, bytes, n < taken_max ? n : taken_max, flags);
+}
+
+static void cut_sends(size_t bytes_max)
+{
+    taken_max = tl_sys.uring_send_bytes_max = bytes_max;
+    tl_sys.send = short_send;
+    tl_sys.sendmsg = short_sendmsg;
+}
+
+/* What the call says, or on_sent, which is called once, and only if the call did not say. */
+static ssize_t told_once(struct tl_loop *loop, struct end *e, const struct tl_bytes *slices,
+                         unsigned n, bool batched)
+{
+    unsigned sents = e->sents;
+    if (batched)
+        tl_loop_batch_begin(loop);
+    ssize_t taken = tl_stream_send(&e->s, slices, n);
+    if (batched)
+        tl_loop_batch_end(loop);
+    bool later = taken == TL_SEND_PENDING;
+    if (later)
+        TURN_UNTIL(loop, e->sents > sents);
+    for (int i = 0; i < 3; i++)
+        tl_loop_turn(loop, 0);
+    assert_int_equal(e->sents, sents + later);
+    return later ? e->sent : taken;
+}
+
+/* Three slices of 5 bytes each, and then what is left of them, for as long as there is a rest. */
+static void check_short_sends(struct tl_loop *loop, bool batched)
+{
+    struct end e;
+    int fd = end_pair(loop, &e);
+    for (size_t at = 0; at < 15;) {
+        struct tl_bytes slices[3];
+        uint8_t got[32];
+        unsigned n = 0;
+        for (size_t from = at; from < 15; from = from / 5 * 5 + 5)
+            slices[n++] = tl_bytes(big + from, 5 - from % 5);
+        ssize_t taken = told_once(loop, &e, slices, n, batched);
+        assert_int_equal(taken, 15 - at < taken_max ? 15 - at : taken_max);
+        assert_int_equal(recv(fd, got, sizeof(got), 0), taken);
+        assert_memory_equal(got, big + at, (size_t)taken);
+        at += (size_t)taken;
+    }
+    end_finish(loop, &e);
+    close(fd);
+}
+
+static void short_send_is_told_once_with_its_count(void **state)
+{
+    fill_big();
+    for (unsigned direct = 0; direct <= 1; direct++) { /* of a batch: queued, or made at once */
+        tl_sys.uring_direct_sends = direct;
+        for (size_t bytes_max = 1; bytes_max <= 16; bytes_max++) {
+            cut_sends(bytes_max);
+            check_short_sends(*state, false);
+            check_short_sends(*state, true);
+        }
+    }
+}
+
 static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
+        LOOP_TEST(short_send_is_told_once_with_its_count),
         LOOP_TEST(sends_of_a_batch_are_told_when_it_ends),
         LOOP_TEST(batch_may_be_bigger_than_the_rings),
         LOOP_TEST(full_socket_keeps_its_send_beyond_the_batch),
