@@ -400,14 +400,12 @@ static void refuse(struct tl_redis_streams *s, struct tl_redis_stream *stream)
     tl_metric_add(TL_M_BROKER_REFUSALS, 1);
     tl_redis_notice_refused(&s->notice, "reading stream", tl_redis_stream_name(stream), words,
                             tl_loop_now_ms(s->loop));
-    if (stream->told || stream->dropped)
+    bool denied = tl_bytes_starts(tl_bytes_str(words), TL_LIT("NOPERM"));
+    if (stream->dropped || (stream->told && !denied))
         return; /* it may be a stream again: the doorbell tells */
-    enum tl_broker_status status = tl_bytes_starts(tl_bytes_str(words), TL_LIT("NOPERM"))
-                                       ? TL_BROKER_DENIED
-                                       : TL_BROKER_FAILED;
     tl_redis_stream_give_up(s, stream);
     s->broker->events->on_subscribed(s->broker->hub, TL_SOURCE_STREAM, tl_redis_stream_name(stream),
-                                     status, words);
+                                     denied ? TL_BROKER_DENIED : TL_BROKER_FAILED, words);
 }
 
 static void end_check(struct tl_redis_streams *s, struct tl_redis_command *command,

@@ -63,7 +63,8 @@ unsigned tl_channel_touch(struct tl_channel_life *life, uint64_t now_ms)
 
 unsigned tl_channel_subscribed(struct tl_channel_life *life, bool ok, uint64_t now_ms)
 {
-    if (life->state != TL_CHANNEL_SUBSCRIBING)
+    bool is_withdrawn = !ok && tl_channel_is_subscribed(life);
+    if (life->state != TL_CHANNEL_SUBSCRIBING && !is_withdrawn)
         return 0;
     if (!ok) {
         life->state = TL_CHANNEL_IDLE;

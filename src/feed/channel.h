@@ -48,7 +48,7 @@ unsigned tl_channel_leave(struct tl_channel_life *life, uint64_t now_ms);
 /* The broker is the source itself: messages come without a subscription, so an idle channel that
  * got one lingers to keep it. */
 unsigned tl_channel_touch(struct tl_channel_life *life, uint64_t now_ms);
-/* The broker confirmed, or refused, the SUBSCRIBE. */
+/* The broker confirmed, or refused, the SUBSCRIBE; or refuses what it served so far. */
 unsigned tl_channel_subscribed(struct tl_channel_life *life, bool ok, uint64_t now_ms);
 /* The broker confirmed the UNSUBSCRIBE. */
 unsigned tl_channel_unsubscribed(struct tl_channel_life *life);

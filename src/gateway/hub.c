@@ -231,6 +231,7 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
     if (actions & TL_CHANNEL_REFUSE) {
         set_states(channel, TL_ATTACH_WAITING, TL_ATTACH_REFUSED, refusal);
         set_states(channel, TL_ATTACH_LOST, TL_ATTACH_REFUSED, refusal);
+        set_states(channel, TL_ATTACH_LIVE, TL_ATTACH_REFUSED, refusal);
         tl_hub_change(hub, channel);
     }
     if (actions & TL_CHANNEL_FREE)
