@@ -78,7 +78,7 @@ static uint64_t fill(struct tl_redis_link *l, struct tl_buf *out)
         put_id(shard, out);
         return 1;
     }
-    if (shard->waiting || shard->streams_n == 0)
+    if (shard->waiting || shard->streams_n == 0 || tl_timer_is_started(&shard->pause))
         return 0;
     for (struct tl_list *at = shard->streams.next; at != &shard->streams; at = at->next)
         if (!is_read(of_stream_node(at)))
@@ -107,6 +107,17 @@ static void ring_all(struct tl_redis_shard *shard, bool only_odd)
     }
 }
 
+static void on_waited(struct tl_redis_shard *shard, const struct tl_resp *reply)
+{
+    bool failed = reply->top.type == TL_RESP_ERROR;
+    if (failed) { /* and would again, at once */
+        tl_redis_streams_note_denied(shard->owner, reply->top.bytes);
+        tl_loop_timer_start(shard->link.loop, &shard->pause, block_ms(shard));
+    }
+    /* One key that is no stream spoils it for all: it is found by looking at each. */
+    ring_all(shard, !failed);
+}
+
 static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply)
 {
     struct tl_redis_shard *shard = TL_CONTAINER(l, struct tl_redis_shard, link);
@@ -115,8 +126,7 @@ static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply
         shard->client_id = reply->top.type == TL_RESP_INTEGER ? reply->top.integer : 0;
     } else {
         shard->waiting = false;
-        /* One key that is no stream spoils it for all: it is found by looking at each. */
-        ring_all(shard, reply->top.type != TL_RESP_ERROR);
+        on_waited(shard, reply);
     }
     tl_loop_defer(l->loop, &shard->task);
     return NULL;
@@ -125,6 +135,12 @@ static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply
 static void on_task(struct tl_task *task)
 {
     struct tl_redis_shard *shard = TL_CONTAINER(task, struct tl_redis_shard, task);
+    tl_redis_link_flush(&shard->link);
+}
+
+static void on_pause_over(struct tl_timer *timer)
+{
+    struct tl_redis_shard *shard = TL_CONTAINER(timer, struct tl_redis_shard, pause);
     tl_redis_link_flush(&shard->link);
 }
 
@@ -167,6 +183,7 @@ static struct tl_redis_shard *shard_new(struct tl_redis_streams *s)
     shard->owner = s;
     tl_list_init(&shard->streams);
     tl_task_init(&shard->task, on_task);
+    tl_timer_init(&shard->pause, on_pause_over);
     tl_redis_link_init(&shard->link, s->loop, s->options, &handler, "shard");
     shard->link.resp.limits.elements_max = 64 * TL_REDIS_SHARD_STREAMS;
     shard->link.resp.visit = on_visit;
@@ -213,6 +230,7 @@ static void watch(struct tl_map_node *node, void *arg)
         tl_redis_shards_remove(s, stream);
         stream->check = true;
     } else {
+        stream->check = stream->check || stream->is_odd; /* it may be a stream again */
         tl_redis_shards_add(s, stream);
     }
     tl_redis_stream_ring(s, stream);
@@ -259,6 +277,7 @@ void tl_redis_shards_stop(struct tl_redis_streams *s)
 {
     for (struct tl_list *l = s->shards.list.next; l != &s->shards.list; l = l->next) {
         tl_task_cancel(&of_node(l)->task);
+        tl_timer_stop(tl_loop_timers(of_node(l)->link.loop), &of_node(l)->pause);
         tl_redis_link_stop(&of_node(l)->link);
     }
 }

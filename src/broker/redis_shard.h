@@ -22,8 +22,9 @@ struct tl_redis_shard {
     unsigned streams_n;
     int64_t client_id; /* 0: not known */
     bool asked_id;
-    bool waiting; /* for the answer of an XREAD, which Redis may hold back */
-    bool unblock; /* who was added meanwhile is not among those waited for */
+    bool waiting;          /* for the answer of an XREAD, which Redis may hold back */
+    struct tl_timer pause; /* after an error, which comes at once */
+    bool unblock;          /* who was added meanwhile is not among those waited for */
 };
 
 struct tl_redis_shards {

@@ -107,6 +107,7 @@ static void on_bell_subscribed(void *hub, enum tl_source_kind kind, struct tl_by
     if (status != TL_BROKER_OK && s->has_bells) {
         tl_logger(TL_INFO, "keyspace notifications are forbidden: streams are read blocking");
         s->has_bells = false;
+        s->no_bells = true;
         tl_redis_shards_watch_all(s);
     }
     stream->confirmed = true;
@@ -154,7 +155,7 @@ int tl_redis_streams_follow(struct tl_redis_streams *s, struct tl_bytes name,
     stream->rule = rule;
     stream->at = *held;
     stream->check = true;
-    stream->payload_bytes = PAYLOAD_GUESS;
+    stream->payload_bytes = s->payload_bytes;
     stream->name_n = (uint8_t)name.n;
     memcpy(stream->name, name.p, name.n);
     tl_list_init(&stream->queue);
@@ -215,6 +216,16 @@ static void end_command(struct tl_redis_streams *s, struct tl_redis_command *com
         free_if_over(stream);
     }
     tl_free(command);
+    if (s->read_bytes < TL_REDIS_READ_BYTES)
+        tl_loop_defer(s->loop, &s->task); /* the next one waited for this */
+}
+
+/* It lives and has no data to show: what it shows later may be less. */
+static bool is_away(const struct tl_resp *reply)
+{
+    return reply->top.type == TL_RESP_ERROR &&
+           (tl_bytes_starts(reply->top.bytes, TL_LIT("LOADING")) ||
+            tl_bytes_starts(reply->top.bytes, TL_LIT("MASTERDOWN")));
 }
 
 static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply)
@@ -224,6 +235,8 @@ static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply
         return "protocol error: an answer to nothing";
     struct tl_redis_command *command =
         TL_CONTAINER(s->commands.next, struct tl_redis_command, node);
+    if (is_away(reply))
+        return "it serves no data now (LOADING or MASTERDOWN)";
     l->answered++;
     bool is_last = --command->replies_left == 0;
     tl_redis_stream_answered(s, command, reply);
@@ -256,7 +269,7 @@ static void drop_node(struct tl_map_node *node, void *arg)
 static void forget_all(struct tl_redis_streams *s)
 {
     struct tl_list *l;
-    s->looked = false;
+    s->looked = s->no_bells = false;
     tl_timer_stop(tl_loop_timers(s->loop), &s->look_timer);
     while ((l = tl_list_pop(&s->commands))) {
         struct tl_redis_command *command = TL_CONTAINER(l, struct tl_redis_command, node);
@@ -311,9 +324,14 @@ static void on_trouble(struct tl_redis_link *l, const char *reason, uint64_t ret
                          tl_loop_now_ms(l->loop));
 }
 
+/* Redis cuts off who it owes more than client-output-buffer-limit allows, and says so in its own
+ * log only: where that may be it, less is asked for, until it comes through. */
 static void on_down(struct tl_redis_link *l, const char *reason)
 {
-    lose_all(of_link(l), reason);
+    struct tl_redis_streams *s = of_link(l);
+    if (!tl_list_empty(&s->commands))
+        s->read_bytes /= 4;
+    lose_all(s, reason);
 }
 
 static uint64_t fill(struct tl_redis_link *l, struct tl_buf *out)
@@ -334,6 +352,7 @@ static void on_look(struct tl_timer *timer)
 
 void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells)
 {
+    has_bells = has_bells && !s->no_bells;
     bool first = !s->looked, changed = first || has_bells != s->has_bells;
     bool is_news = !s->was_looked || has_bells != s->has_bells;
     s->looked = s->was_looked = true;
@@ -350,6 +369,28 @@ void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells)
     }
 }
 
+void tl_redis_streams_note_denied(struct tl_redis_streams *s, struct tl_bytes error)
+{
+    static const char word[] = "command";
+    char words[96];
+    if (!tl_bytes_starts(error, TL_LIT("NOPERM")) ||
+        !memmem(error.p, error.n, word, sizeof word - 1))
+        return;
+    tl_redis_link_words(&s->link, error, words, sizeof words);
+    tl_redis_notice_refused(&s->notice, "reading", TL_LIT("streams"), words,
+                            tl_loop_now_ms(s->loop));
+}
+
+static void ring(struct tl_map_node *node, void *arg)
+{
+    tl_redis_stream_ring(arg, TL_CONTAINER(node, struct tl_redis_stream, node));
+}
+
+void tl_redis_streams_ring_all(struct tl_redis_streams *s)
+{
+    tl_map_each(&s->map, ring, s);
+}
+
 /* ---- life ---- */
 
 int tl_redis_streams_init(struct tl_redis_streams *s, struct tl_broker *broker,
@@ -358,6 +399,8 @@ int tl_redis_streams_init(struct tl_redis_streams *s, struct tl_broker *broker,
 {
     char text[160];
     *s = (struct tl_redis_streams){.broker = broker, .loop = loop, .options = options};
+    s->read_bytes = TL_REDIS_READ_BYTES;
+    s->payload_bytes = PAYLOAD_GUESS;
     s->bell_broker = (struct tl_broker){.events = &bell_events, .hub = s};
     snprintf(text, sizeof text, "%.140s (streams)", address);
     tl_redis_notice_init(&s->notice, text, tl_loop_now_ms(loop));

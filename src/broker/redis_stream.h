@@ -14,8 +14,10 @@
 #include "broker/redis_shard.h"
 #include "broker/redis_sub.h"
 
-#define TL_REDIS_READ_STREAMS  64 /* read by one XREAD at most */
-#define TL_REDIS_LOOK_MS       5000
+#define TL_REDIS_READ_STREAMS 64 /* read by one XREAD at most */
+#define TL_REDIS_LOOK_MS      5000
+/* About what one answer may have. */
+#define TL_REDIS_READ_BYTES    ((size_t)1 << 20)
 #define TL_REDIS_BELL_NAME_MAX 300
 
 /* A stream that the hub follows. */
@@ -42,6 +44,7 @@ struct tl_redis_stream {
 enum tl_redis_command_kind {
     TL_REDIS_ASK_INFO,   /* INFO server, for the run id */
     TL_REDIS_ASK_CONFIG, /* CONFIG GET notify-keyspace-events */
+    TL_REDIS_ASK_ROLE,   /* INFO replication */
     TL_REDIS_READ,       /* XREAD of streams[0..n) */
     TL_REDIS_CHECK,      /* MULTI, XINFO STREAM, XRANGE, EXEC of streams[0] */
     TL_REDIS_SEEK,       /* XREVRANGE of streams[0] */
@@ -97,18 +100,21 @@ struct tl_redis_streams {
     struct tl_redis_sub bell;
     struct tl_redis_link link;
     struct tl_task task;
-    struct tl_timer look_timer; /* are there notifications still? */
+    struct tl_timer look_timer; /* are there notifications still? is it a replica? */
     struct tl_map map;
     struct tl_list queue;    /* streams to be read */
     struct tl_list commands; /* sent */
     struct tl_redis_shards shards;
     struct tl_redis_answer answer;
     char run_id[44];
-    bool has_bells;  /* Redis sends notifications */
-    bool look_due;   /* ask again whether it does */
-    bool was_looked; /* of any link: it was said */
-    bool looked;     /* that, and the run id, is known of this link */
-    bool up;         /* as the hub was told */
+    size_t read_bytes;    /* of one answer; less after it was cut off, and then one at a time */
+    size_t payload_bytes; /* about what the last ones had, of whichever stream */
+    bool has_bells;       /* Redis sends notifications */
+    bool no_bells;        /* and may not send them to us, as it said on this link */
+    bool look_due;        /* ask again whether it does */
+    bool was_looked;      /* of any link: it was said */
+    bool looked;          /* that, and the run id, is known of this link */
+    bool up;              /* as the hub was told */
 };
 
 /* 0 or -ENOMEM. Nothing happens before tl_redis_streams_start(). */
@@ -147,6 +153,12 @@ struct tl_redis_command *tl_redis_command_new(struct tl_redis_streams *s,
 void tl_redis_stream_give_up(struct tl_redis_streams *s, struct tl_redis_stream *stream);
 /* Whether Redis sends notifications, as it just said. */
 void tl_redis_streams_looked(struct tl_redis_streams *s, bool has_bells);
+
+/* A command is forbidden, not a key: it is said, once. Everything else is said elsewhere. */
+void tl_redis_streams_note_denied(struct tl_redis_streams *s, struct tl_bytes error);
+
+/* It is a replica: what a full synchronisation brings rings no bell, so all are read. */
+void tl_redis_streams_ring_all(struct tl_redis_streams *s);
 
 /* redis_stream_send.c: append what there is to ask for; how many answers are due. */
 uint64_t tl_redis_stream_fill(struct tl_redis_streams *s, struct tl_buf *out);

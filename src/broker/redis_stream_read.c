@@ -110,9 +110,15 @@ static void compare_counts(struct tl_redis_streams *s, struct tl_redis_stream *s
 
 /* ---- entries ---- */
 
-static void weigh(struct tl_redis_stream *stream, size_t n)
+static size_t weighed(size_t before, size_t n)
 {
-    stream->payload_bytes = n > stream->payload_bytes ? n : (stream->payload_bytes * 7 + n) / 8;
+    return n > before ? n : (before * 7 + n) / 8;
+}
+
+static void weigh(struct tl_redis_streams *s, struct tl_redis_stream *stream, size_t n)
+{
+    s->payload_bytes = weighed(s->payload_bytes, n);
+    stream->payload_bytes = weighed(stream->payload_bytes, n);
 }
 
 /* An entry that the hub does not get. */
@@ -140,14 +146,14 @@ static void pass_on(struct tl_redis_streams *s, struct tl_redis_command *command
     struct tl_redis_stream *stream = s->answer.stream;
     bool fits = !value->oversize && value->bytes.n <= s->options->max_message;
     if (command->kind == TL_REDIS_SEEK) {
-        weigh(stream, value->bytes.n);
+        weigh(s, stream, value->bytes.n);
         if (stream->seek)
             tl_redis_seek_add(stream->seek, s->answer.id, fits ? &value->bytes : NULL);
         return;
     }
     if (!is_wanted(s, command))
         return;
-    weigh(stream, value->bytes.n);
+    weigh(s, stream, value->bytes.n);
     if (!fits) {
         tl_metric_add(TL_M_MESSAGES_OVERSIZE, 1);
         skip(s, stream, too_big);
@@ -358,6 +364,7 @@ void tl_redis_stream_visit(void *streams, unsigned depth, const struct tl_resp_v
         on_config_value(s, value);
         break;
     case TL_REDIS_ASK_INFO:
+    case TL_REDIS_ASK_ROLE:
     case TL_REDIS_UNBLOCK:
         break;
     }
@@ -381,6 +388,14 @@ static void read_run_id(struct tl_redis_streams *s, const struct tl_resp *reply)
         n++;
     memcpy(s->run_id, text.p, n);
     s->run_id[n] = 0;
+}
+
+static bool is_replica(const struct tl_resp *reply)
+{
+    static const char words[] = "role:slave";
+    struct tl_bytes text = reply->top.bytes;
+    return reply->top.type == TL_RESP_STRING && !reply->top.oversize && text.n > 0 &&
+           memmem(text.p, text.n, words, sizeof words - 1);
 }
 
 /* The hub is told that all was read, the first time. */
@@ -438,6 +453,8 @@ static void end_read(struct tl_redis_streams *s, struct tl_redis_command *comman
                      const struct tl_resp *reply)
 {
     end_part(s, command);
+    if (reply->top.type == TL_RESP_ERROR)
+        tl_redis_streams_note_denied(s, reply->top.bytes);
     /* One key that is no stream spoils it for all: each is looked at. */
     for (uint32_t i = reply->top.type == TL_RESP_ARRAY ? s->answer.stream_i : 0; i < command->n;
          i++)
@@ -459,15 +476,28 @@ static void end_seek(struct tl_redis_streams *s, struct tl_redis_command *comman
         stream->seek->ended = true;
 }
 
+/* An answer came through: the next may be larger, if they had to be small. */
+static void grow_answers(struct tl_redis_streams *s)
+{
+    size_t more = s->read_bytes + TL_REDIS_READ_BYTES / 64;
+    s->read_bytes = more < TL_REDIS_READ_BYTES ? more : TL_REDIS_READ_BYTES;
+}
+
 static void on_whole(struct tl_redis_streams *s, struct tl_redis_command *command,
                      const struct tl_resp *reply)
 {
+    if (s->answer.entries_n > 1)
+        grow_answers(s);
     switch (command->kind) {
     case TL_REDIS_ASK_INFO:
         read_run_id(s, reply);
         break;
     case TL_REDIS_ASK_CONFIG:
         tl_redis_streams_looked(s, s->answer.has_bells);
+        break;
+    case TL_REDIS_ASK_ROLE:
+        if (is_replica(reply))
+            tl_redis_streams_ring_all(s);
         break;
     case TL_REDIS_READ:
         end_read(s, command, reply);

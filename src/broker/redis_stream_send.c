@@ -7,16 +7,22 @@
 #include <assert.h>
 #include <stdio.h>
 
-/* About what one answer may have, and the entries of a stream in it. */
-#define READ_BYTES ((size_t)1 << 20)
-#define READ_MIN   8u
-#define READ_MAX   500u
+/* The entries of a stream in one answer. */
+#define READ_MIN 8u
+#define READ_MAX 500u
 
-/* Entries that one read asks for, so that an answer has about a megabyte. */
-static uint32_t entries_wanted(const struct tl_redis_stream *stream)
+/* Answers are cut off: then they are small, and there is one at a time. */
+static bool is_careful(const struct tl_redis_streams *s)
 {
-    size_t n = READ_BYTES / (stream->payload_bytes + 64);
-    return n < READ_MIN ? READ_MIN : n > READ_MAX ? READ_MAX : (uint32_t)n;
+    return s->read_bytes < TL_REDIS_READ_BYTES;
+}
+
+/* Entries that one read asks for, so that an answer has about s->read_bytes. */
+static uint32_t entries_wanted(const struct tl_redis_streams *s,
+                               const struct tl_redis_stream *stream)
+{
+    size_t n = s->read_bytes / (stream->payload_bytes + 64), min = is_careful(s) ? 1 : READ_MIN;
+    return (uint32_t)(n < min ? min : n > READ_MAX ? READ_MAX : n);
 }
 
 struct tl_redis_command *tl_redis_command_new(struct tl_redis_streams *s,
@@ -117,7 +123,7 @@ static uint64_t append_single(struct tl_redis_streams *s, struct tl_redis_stream
     }
     take(command, 0, stream);
     /* Of a stream of which nothing is held, nothing is read. */
-    command->count = entries_wanted(stream) + 1;
+    command->count = entries_wanted(s, stream) + 1;
     if (kind == TL_REDIS_CHECK) {
         stream->check = stream->due = false;
         put_check(out, command);
@@ -139,9 +145,8 @@ static bool is_single(const struct tl_redis_stream *stream)
 /* One XREAD of the streams that are next. */
 static uint64_t append_read(struct tl_redis_streams *s, struct tl_buf *out)
 {
-    uint32_t n = 0, count = READ_MAX;
-    for (struct tl_list *l = s->queue.next; l != &s->queue && n < TL_REDIS_READ_STREAMS;
-         l = l->next, n++)
+    uint32_t n = 0, count = READ_MAX, max = is_careful(s) ? 1 : TL_REDIS_READ_STREAMS;
+    for (struct tl_list *l = s->queue.next; l != &s->queue && n < max; l = l->next, n++)
         if (is_single(TL_CONTAINER(l, struct tl_redis_stream, queue)))
             break;
     struct tl_redis_command *command = tl_redis_command_new(s, TL_REDIS_READ, n);
@@ -151,7 +156,7 @@ static uint64_t append_read(struct tl_redis_streams *s, struct tl_buf *out)
     }
     for (uint32_t i = 0; i < n; i++) {
         struct tl_redis_stream *stream = TL_CONTAINER(s->queue.next, struct tl_redis_stream, queue);
-        uint32_t wanted = entries_wanted(stream);
+        uint32_t wanted = entries_wanted(s, stream);
         count = wanted < count ? wanted : count;
         stream->due = false;
         take(command, i, stream);
@@ -159,6 +164,22 @@ static uint64_t append_read(struct tl_redis_streams *s, struct tl_buf *out)
     command->count = count + 1;
     put_read(out, command);
     return 1;
+}
+
+/* What may have changed on a link that stays. */
+static uint64_t append_look(struct tl_redis_streams *s, struct tl_buf *out)
+{
+    uint64_t n = 0;
+    s->look_due = false; /* without memory: the next look */
+    if (tl_redis_command_new(s, TL_REDIS_ASK_CONFIG, 0)) {
+        put_words(out, NULL, 0, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
+        n++;
+    }
+    if (tl_redis_command_new(s, TL_REDIS_ASK_ROLE, 0)) {
+        put_words(out, NULL, 0, 2, (const char *[]){"INFO", "replication"});
+        n++;
+    }
+    return n;
 }
 
 uint64_t tl_redis_stream_fill(struct tl_redis_streams *s, struct tl_buf *out)
@@ -173,12 +194,10 @@ uint64_t tl_redis_stream_fill(struct tl_redis_streams *s, struct tl_buf *out)
         return 2;
     }
     n += tl_redis_shards_fill(s, out);
-    if (s->look_due && s->looked && tl_redis_command_new(s, TL_REDIS_ASK_CONFIG, 0)) {
-        s->look_due = false;
-        put_words(out, NULL, 0, 3, (const char *[]){"CONFIG", "GET", "notify-keyspace-events"});
-        n++;
-    }
-    while (s->up && !tl_list_empty(&s->queue) && out->n < TL_REDIS_BATCH_BYTES && !out->failed) {
+    if (s->look_due && s->looked)
+        n += append_look(s, out);
+    while (s->up && !tl_list_empty(&s->queue) && out->n < TL_REDIS_BATCH_BYTES && !out->failed &&
+           !(is_careful(s) && !tl_list_empty(&s->commands))) {
         struct tl_redis_stream *stream = TL_CONTAINER(s->queue.next, struct tl_redis_stream, queue);
         if (!is_single(stream)) {
             n += append_read(s, out);

@@ -607,6 +607,46 @@ def test_a_user_that_may_only_read_streams_is_enough(gateway, own_redis, channel
     assert g.publish(channel, "x").status == 403
 
 
+def test_a_user_without_xread_is_served_and_costs_redis_no_storm(gateway, own_redis, channel):
+    """Waiting is answered with an error at once: it is not asked again and again."""
+    redis = own_redis()
+    redis.client.execute_command("ACL", "SETUSER", "some", "on", ">secret", "~*", "&*", "+@all",
+                                 "-xread")
+    g = gateway("--redis", f"redis://some:secret@127.0.0.1:{redis.port}", *STREAM)
+    ws = WebSocket(g, f"/ws/{channel}?strict=1")
+    start, looks = redis.client.time(), redis.calls("config|get")
+    fill(redis, channel, 0, 3)
+    expect(ws, 0, 3)
+    wait_for(lambda: redis.calls("config|get") > looks, "the gateway has looked again")
+    rejected = redis.client.info("commandstats")["cmdstat_xread"]["rejected_calls"]
+    seconds = redis.client.time()[0] - start[0] + 1
+    assert rejected < 20 + 20 * seconds
+    assert b"NOPERM" in g.log()
+
+
+def test_what_a_replica_gets_by_a_full_synchronisation_is_read(gateway, own_redis, channel):
+    """It comes without notifications, and nothing follows that would ring."""
+    at_once = ("--repl-diskless-sync-delay", "0")
+    master, redis = own_redis(*BELLS, *at_once), own_redis(*BELLS)
+
+    def follow():
+        redis.client.replicaof("127.0.0.1", master.port)
+        wait_for(lambda: redis.client.info("replication").get("master_link_status") == "up",
+                 "the replica is in step")
+
+    follow()
+    g = gateway("--redis", redis.url, *STREAM)
+    ws, sse = WebSocket(g, f"/ws/{channel}?strict=1"), Sse(g, f"/sse/{channel}").acked()
+    fill(master, channel, 0, 5)
+    expect(ws, 0, 5)
+    redis.client.replicaof("NO", "ONE")  # and so with a history of its own
+    fill(master, channel, 5, 10)
+    follow()
+    expect(ws, 5, 10)
+    assert [sse.named("message", "gap").payload for _ in range(10)] == [b"%d" % i for i in range(10)]
+    assert g.metric("gaps_total") == 0
+
+
 def test_a_stream_that_may_not_be_read_is_refused(gateway, own_redis, channel):
     redis = own_redis(*BELLS)
     redis.client.execute_command("ACL", "SETUSER", "some", "on", ">secret", "~other", "&*", "+@all")
