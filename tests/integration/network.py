@@ -1,13 +1,31 @@
 """A bad network between the gateway and Redis: a relay that delays, swallows, stalls and cuts."""
 
+import dataclasses
 import queue
+import re
 import select
 import socket
 import struct
 import threading
 import time
 
-MESSAGE = b"message\r\n"
+ROLE = re.compile(rb"tramline-\d+-(\w+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """What is read next on a link of that role, once mark stands in it, is cut short."""
+
+    how: str   # "end" or "reset"
+    role: str  # as the gateway's name for the link ends
+    mark: bytes
+    place: float | None = None  # of what was read, 0 to 1; without, within its last message
+
+    def within(self, data):
+        if self.place is not None:
+            return max(1, min(len(data) - 1, int(len(data) * self.place)))
+        start = data.rfind(self.mark) + len(self.mark)
+        return start + (len(data) - start) // 2
 
 
 class Direction:
@@ -30,10 +48,12 @@ class Direction:
                 if not data:
                     return  # not even the end gets through
                 continue
-            if self.carries_messages and proxy.cut_how and MESSAGE in data:
-                how, proxy.cut_how = proxy.cut_how, None
-                self.due.put((0, data[:self.within(data)]))
-                self.due.put((0, how))
+            self.note_role(data)
+            cut = self.carries_messages and proxy.cut
+            if cut and cut.role == self.link.role and cut.mark in data:
+                proxy.cut = None
+                self.due.put((0, data[:cut.within(data)]))
+                self.due.put((0, cut.how))
                 return
             self.due.put((time.monotonic() + proxy.latency, data or "end"))
             if not data:
@@ -48,11 +68,10 @@ class Direction:
         except (OSError, ValueError):
             return b""
 
-    @staticmethod
-    def within(data):
-        """A place in the middle of the last message in data."""
-        start = data.rfind(MESSAGE) + len(MESSAGE)
-        return start + (len(data) - start) // 2
+    def note_role(self, data):
+        found = not self.carries_messages and not self.link.role and ROLE.search(data)
+        if found:
+            self.link.role = found[1].decode()
 
     def write(self):
         pause = threading.Event()
@@ -73,6 +92,7 @@ class Link:
     def __init__(self, proxy, near, far):
         self.proxy, self.near, self.far = proxy, near, far
         self.swallows = proxy.swallows_new
+        self.role = None
         for sock in (near, far):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         Direction(self, near, far, False)
@@ -98,7 +118,7 @@ class Proxy:
         self.far_port = port
         self.latency = 0.0             # seconds, each way
         self.swallows_new = False      # links to come carry nothing
-        self.cut_how = None            # "end" or "reset": cut the next message in its middle
+        self.cut = None                # a Cut, once
         self.reading = threading.Event()  # cleared: nothing is read from Redis
         self.reading.set()
         self.links = []

@@ -1,8 +1,9 @@
 """A publisher that numbers its messages, clients that write down all they see, and a judge.
 
-The publisher knows what Redis took ("taken": PUBLISH was answered) and what it cannot know ("maybe":
-the connection broke first). The judge asks of each client: is it in order, is nothing doubled, and
-lies a told gap wherever a taken message is missing?
+The publisher knows what Redis took ("taken": PUBLISH or XADD was answered) and what it cannot know
+("maybe": the connection broke first). The judge asks of each client: is it in order, is nothing
+doubled, and lies a told gap wherever a taken message is missing? Where Redis kept the messages, it
+is Redis that is asked what there was to get, and nothing else will do.
 """
 
 import functools
@@ -18,6 +19,7 @@ from harness import Ended, Refused, Sse, WebSocket, made_payload
 
 GAP_REASON = re.compile(rb"gap (\S+) missed=")
 PAUSE = 0.01  # between attempts to connect
+LEAVES_EVERY = 32  # messages
 
 
 cached_payload = functools.lru_cache(8192)(made_payload)
@@ -60,11 +62,11 @@ class Publisher(threading.Thread):
             self.sizes[channel, k] = self.size
         try:
             self.source.publish(self.link, channel, self.payload(channel, k))
-        except redis.ResponseError:
-            return False
-        except (OSError, redis.RedisError):
-            self.link.disconnect()
-            self.link = None
+        except (OSError, redis.RedisError) as error:
+            # A read-only node: it may be another one by now that is published to.
+            if not isinstance(error, redis.ResponseError) or isinstance(error, redis.ReadOnlyError):
+                self.link.disconnect()
+                self.link = None
             return False
         self.taken[channel].add(k)
         return True
@@ -87,14 +89,20 @@ class Publisher(threading.Thread):
         return first
 
 
+class Left(Exception):
+    """The client went of its own accord."""
+
+
 class Watcher(threading.Thread):
     """One client that comes back whenever it is cut off. Its entries are (when, what, value):
-    message (its number), told (a gap), down, up, acked, refused, ended."""
+    message (its number), told (a gap), down, up, acked, refused, ended, left."""
 
     kind = None
+    stays = True        # and is always there to be told
+    has_position = False  # to come back with, whatever ended
     # What an entry says about standing in the stream of live messages.
     LIVE = {"acked": True, "told": True, "up": True, "message": True,
-            "down": False, "refused": False, "ended": False}
+            "down": False, "refused": False, "ended": False, "left": False}
 
     def __init__(self, gateway, channel, publisher):
         super().__init__(daemon=True)
@@ -114,6 +122,8 @@ class Watcher(threading.Thread):
         assert payload == self.publisher.payload(self.channel, k), f"corrupt: {payload[:80]!r}"
         self.note("message", k)
         self.last = k
+        if not self.stays and k % LEAVES_EVERY == LEAVES_EVERY // 2:
+            raise Left
 
     def path(self, kind, query=""):
         return f"/{kind}/{quote(self.channel)}{query}"
@@ -127,6 +137,9 @@ class Watcher(threading.Thread):
                     if not self.ending.is_set():
                         self.ended(end)
                         self.come_back()
+                except Left:
+                    self.note("left")
+                    self.come_back()
         except BaseException as error:  # handed on by check()
             if not self.ending.is_set():
                 self.error = error
@@ -162,6 +175,7 @@ class Watcher(threading.Thread):
 
 class SseWatcher(Watcher):
     kind = "sse"
+    has_position = True
     last_id = None
 
     def connect(self):
@@ -218,7 +232,41 @@ class StrictWatcher(PlainWatcher):
             self.note("ended", str(end))
 
 
+class LeavingSseWatcher(SseWatcher):
+    """Goes now and then, and resumes with the last id."""
+
+    kind = "leaving sse"
+    stays = False
+
+
+class CountingWatcher(StrictWatcher):
+    """Goes now and then, and resumes with a position and the number of messages since."""
+
+    kind = "counting"
+    stays = False
+    has_position = True
+    received = 0
+
+    def connect(self):
+        if not self.since:
+            answer = self.gateway.get(self.path("position"))
+            self.since = answer.json()["position"]
+        query = f"?since={self.since}&received={self.received}"
+        self.wire = WebSocket(self.gateway, self.path("ws", query), timeout=3600)
+        self.note("acked")
+
+    def message(self, payload):
+        self.received += 1
+        super().message(payload)
+
+    def ended(self, end):
+        super().ended(end)
+        if self.entries[-1][1] == "told":
+            self.received = 0
+
+
 WATCHERS = (SseWatcher, PlainWatcher, StrictWatcher)
+LEAVING = (LeavingSseWatcher, CountingWatcher)
 
 
 class Verdict:
@@ -227,6 +275,7 @@ class Verdict:
     def __init__(self, watcher, taken):
         self.doubled = self.swapped = 0
         self.lost, self.untold = set(), set()
+        absent = False  # closed without a position to come back with: what it misses is not lost
         self.gaps_with_loss = self.runs = 0
         self.gaps = watcher.count("told")
         self.ends = [value for _, what, value in watcher.entries if what == "ended"]
@@ -234,17 +283,18 @@ class Verdict:
         for _, what, k in watcher.entries:
             if what in ("told", "ended"):
                 told = True
+                absent = what == "ended" and not watcher.has_position
             elif what == "message":
                 self.doubled += k in got
                 self.swapped += k < last and k not in got
                 missing = {n for n in range(last + 1, k) if n in taken} - got
-                self.lost |= missing
-                self.runs += bool(missing)
+                self.lost |= set() if absent else missing
+                self.runs += bool(missing) and not absent
                 self.gaps_with_loss += bool(missing) and told
                 if missing and not told:
                     self.untold |= missing
                 got.add(k)
-                last, told = max(last, k), False
+                last, told, absent = max(last, k), False, False
         assert got, f"{watcher.kind} on {watcher.channel} got nothing"
         self.lost -= got
         self.missing_at_end = {n for n in taken if n > last}
