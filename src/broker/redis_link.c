@@ -445,7 +445,11 @@ static void on_closed(struct tl_stream *s)
         wait_for_retry(l);
 }
 
-static const struct tl_stream_handler stream_handler = {on_recv, on_sent, on_closed};
+static const struct tl_stream_handler stream_handler = {
+    .on_recv = on_recv,
+    .on_sent = on_sent,
+    .on_closed = on_closed,
+};
 
 static void on_dialled(struct tl_connector *connector, int fd, const char *error)
 {

@@ -127,6 +127,7 @@ struct tl_outvec *tl_outvec_new(const struct tl_view *view, const struct tl_rang
     if (!out)
         return NULL;
     out->refs = 1;
+    out->is_newest = range->to.off == view->head.off;
     out->base_off = from;
     out->to = range->to;
     out->slices_n = range->slices_n;

@@ -17,6 +17,7 @@ struct tl_worker;
  * sent it from the same place share it; each one's cursor says how far it is. Of one worker. */
 struct tl_outvec {
     uint32_t refs;
+    bool is_newest;    /* nothing was behind it when it was pinned */
     uint64_t base_off; /* lane offset where the slices begin */
     struct tl_mark to;
     unsigned slices_n, segs_n;
@@ -31,8 +32,8 @@ struct tl_subscription {
     uint64_t off;                 /* the cursor: the next byte of the lane to send */
     uint64_t msg;                 /* messages before it; true at borders only */
     struct tl_outvec *out; /* the range in which the cursor is; NULL: it stands at a border */
-    uint64_t next_ms;      /* a rule with an interval: nothing is sent before */
     bool live;             /* acknowledged */
+    uint64_t next_ms;      /* a rule with an interval: nothing is sent before */
 };
 
 struct tl_channel_view {

@@ -166,7 +166,7 @@ static void lane_taken(struct tl_session *s, size_t n)
     struct tl_subscription *sub = &s->sub;
     sub->off += n;
     s->alive = true;
-    tl_worker_count_send(s->worker, n);
+    tl_worker_count_sends(s->worker, 1, n);
     if (!sub->out || sub->off < sub->out->to.off)
         return;
     assert(sub->off == sub->out->to.off);
@@ -187,8 +187,7 @@ static bool sent(struct tl_session *s, ssize_t n, bool own)
         return true;
     }
     if (n == TL_SEND_PENDING) {
-        s->sending = true;
-        s->sending_own = own;
+        s->sending = own ? TL_SENDING_OWN : TL_SENDING_LANE;
         s->progress_ms = now_of(s);
         start_timer(s);
         return false;
@@ -236,8 +235,7 @@ static bool keep_rest(struct tl_session *s)
     return true;
 }
 
-/* The range went, but not whole. True: some of it went at once, go on. */
-static bool sent_partly(struct tl_session *s, ssize_t n)
+bool tl_session_sent_partly(struct tl_session *s, ssize_t n)
 {
     if ((n > 0 || n == TL_SEND_PENDING) && !keep_rest(s))
         return false;
@@ -252,35 +250,15 @@ static inline bool sent_whole(struct tl_session *s, const struct tl_range *range
     s->sub.off = range->to.off;
     s->sub.msg = range->to.msg;
     s->alive = true;
-    tl_worker_count_send(s->worker, (size_t)n);
-    return true;
-}
-
-/* Hot. */
-bool tl_session_send_range(struct tl_session *s, const struct tl_range *range,
-                           struct tl_outvec *out)
-{
-    ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
-    if (n != TL_SEND_PENDING || !out) {
-        if (sent_whole(s, range, n))
-            return true;
-        sent_partly(s, n);
-        return false;
-    }
-    out->refs++;
-    s->sub.out = out;
-    s->sending = true;
-    s->sending_own = false;
-    s->queued = true;
-    s->worker->queued_n++;
+    tl_worker_count_sends(s->worker, 1, (size_t)n);
     return true;
 }
 
 void tl_session_note_lag(struct tl_session *s)
 {
-    if (!s->queued)
+    if (s->sending != TL_SENDING_QUEUED)
         return;
-    s->queued = false;
+    s->sending = TL_SENDING_LANE;
     note_rest(s);
     s->progress_ms = now_of(s);
     start_timer(s);
@@ -353,7 +331,7 @@ static bool send_lane(struct tl_session *s)
     ssize_t n = tl_conn_send(&s->conn, range->slices, range->slices_n);
     if (n > 0 || n == TL_SEND_PENDING)
         sub->next_ms = rule->interval_ms > 0 ? now_of(s) + rule->interval_ms : 0;
-    return sent_whole(s, range, n) || sent_partly(s, n);
+    return sent_whole(s, range, n) || tl_session_sent_partly(s, n);
 }
 
 void tl_session_pump(struct tl_session *s)
@@ -387,38 +365,13 @@ void tl_session_catch_up(struct tl_session *s, uint64_t off)
     } while (!s->closed && !s->sending && s->sub.off > before && s->sub.off < off);
 }
 
-static struct tl_session *session_of(struct tl_stream *stream)
+void tl_session_on_sent(struct tl_stream *stream, ssize_t n)
 {
-    return TL_CONTAINER(tl_conn_of(stream), struct tl_session, conn);
-}
-
-/* Hot. A send that the fan-out queued is over: nearly always whole, and there is no more. */
-static bool fan_out_sent(struct tl_session *s, ssize_t n)
-{
-    struct tl_subscription *sub = &s->sub;
-    struct tl_outvec *out = sub->out;
-    if (n <= 0 || sub->off + (size_t)n != out->to.off || !s->reading || s->own ||
-        out->to.off != sub->view->view.head.off)
-        return false;
-    sub->off = out->to.off;
-    sub->msg = out->to.msg;
-    sub->out = NULL;
-    tl_outvec_unref(out);
-    s->alive = true;
-    tl_worker_count_send(s->worker, (size_t)n);
-    return true;
-}
-
-static void on_sent(struct tl_stream *stream, ssize_t n)
-{
-    struct tl_session *s = session_of(stream);
-    s->sending = false;
-    if (s->queued) { /* by the fan-out in progress, and not by an earlier one */
-        s->queued = false;
+    struct tl_session *s = tl_session_of(stream);
+    bool own = s->sending == TL_SENDING_OWN;
+    if (s->sending == TL_SENDING_QUEUED)
         s->worker->queued_n--;
-        if (fan_out_sent(s, n))
-            return;
-    }
+    s->sending = TL_SENDING_NONE;
     if (n == -ENOMEM) {
         note_rest(s);
         tl_worker_requeue(s->worker, s, MEMORY_RETRY_MS);
@@ -428,7 +381,7 @@ static void on_sent(struct tl_stream *stream, ssize_t n)
         tl_session_close(s);
         return;
     }
-    if (s->sending_own)
+    if (own)
         own_taken(s, (size_t)n);
     else
         lane_taken(s, (size_t)n);
@@ -492,7 +445,7 @@ static void take_input(struct tl_session *s, uint8_t *bytes, size_t n)
 
 static void on_recv(struct tl_stream *stream, uint8_t *bytes, ssize_t n)
 {
-    struct tl_session *s = session_of(stream);
+    struct tl_session *s = tl_session_of(stream);
     if (n < 0 || (n == 0 && !s->reading)) {
         tl_session_close(s);
         return;
@@ -655,7 +608,7 @@ void tl_session_reset(struct tl_session *s)
 
 static void on_closed(struct tl_stream *stream)
 {
-    struct tl_session *s = session_of(stream);
+    struct tl_session *s = tl_session_of(stream);
     tl_outvec_unref(s->sub.out);
     free_own(s);
     tl_buf_deinit(&s->in);
@@ -765,7 +718,8 @@ const struct tl_phase tl_phase_draining = {
 
 static const struct tl_stream_handler stream_handler = {
     .on_recv = on_recv,
-    .on_sent = on_sent,
+    .on_sent = tl_session_on_sent,
+    .on_sent_all = tl_session_on_sent_all,
     .on_closed = on_closed,
 };
 

@@ -31,15 +31,28 @@ struct tl_own {
     uint8_t bytes[];
 };
 
+/* The send that is in flight in the background. */
+enum tl_sending {
+    TL_SENDING_NONE,
+    TL_SENDING_LANE,
+    TL_SENDING_OWN,
+    TL_SENDING_QUEUED, /* of the lane, and queued by the fan-out in progress */
+};
+
 struct tl_session {
+    /* What a fan-out touches comes first, in as few cache lines as can be. */
     struct tl_conn conn;
     struct tl_worker *worker;
+    uint8_t sending;  /* enum tl_sending */
+    bool reading : 1; /* input is wanted; not of a closed session */
+    bool alive : 1;   /* something came, or was taken, since the last ping */
+    bool closed : 1;
+    struct tl_own *own, *own_last;
+    struct tl_subscription sub;
     const struct tl_phase *phase;
     struct tl_list node, lag_node, ready_node;
     struct tl_list publishes; /* duplex: struct tl_publish_request on their way */
     struct tl_timer timer;
-    struct tl_subscription sub;
-    struct tl_own *own, *own_last;
     struct tl_buf in;             /* received and not consumed yet */
     struct tl_exchange *exchange; /* NULL outside of HTTP */
     struct tl_posts *posts;       /* NULL when no answer to a publish is due */
@@ -56,13 +69,8 @@ struct tl_session {
     uint16_t close_code; /* duplex: the client's close frame, whose echo waits for publishes */
     uint8_t gauge;       /* enum tl_metric: the gauge of live sessions that counts this one, or 0 */
     bool listener_is_loopback : 1;
-    bool sending : 1;     /* a send is in flight in the background */
-    bool sending_own : 1; /* and it is of own bytes */
-    bool queued : 1;      /* and it was queued by the fan-out in progress */
     bool paced : 1;       /* waits for sub.next_ms, with the timer */
-    bool reading : 1;     /* input is wanted */
     bool input_ended : 1; /* the peer sends no more */
-    bool alive : 1;       /* something came, or was taken, since the last ping */
     bool pinged : 1;      /* a ping went out at the last heartbeat */
     bool duplex : 1;
     bool polite_close : 1;
@@ -71,7 +79,6 @@ struct tl_session {
     bool close_received : 1;
     bool told_down : 1; /* SSE: waits and was told that the broker is down */
     bool in_input : 1;  /* inside on_input: the phase's parser is on the stack */
-    bool closed : 1;
 };
 
 /* What a phase does with what happens. Any may end the session or change its phase. NULL where it
@@ -118,13 +125,32 @@ void tl_session_pump(struct tl_session *s);
 /* Has it nothing to send but what its view may hold behind the cursor, and waits for nothing? */
 static inline bool tl_session_is_idle(const struct tl_session *s)
 {
-    return s->reading && !s->sending && !s->closed && s->sub.live && !s->own && !s->sub.out;
+    return s->reading && !s->sending && s->sub.live && !s->own && !s->sub.out;
 }
 
-/* Send an idle session that range, which tl_worker_range() gave for its cursor; `out` is the same
- * pinned where the loop queues sends, or NULL. True: it went whole, or is on its way. */
-bool tl_session_send_range(struct tl_session *s, const struct tl_range *range,
-                           struct tl_outvec *out);
+/* The session that a stream's handler is called for. */
+static inline struct tl_session *tl_session_of(struct tl_stream *stream)
+{
+    return TL_CONTAINER(tl_conn_of(stream), struct tl_session, conn);
+}
+
+/* What stands for the session in a fan-out. */
+static inline struct tl_stream *tl_session_stream(struct tl_session *s)
+{
+    return tl_conn_stream(&s->conn);
+}
+
+/* Send idle sessions of one worker, 1..TL_SEND_ALL_MAX, that range, which tl_worker_range() gave
+ * for their cursor; `out` is the same pinned where the loop queues sends, or NULL. True: to all it
+ * went whole, or is on its way. */
+bool tl_session_send_range(struct tl_stream *const *streams, unsigned n,
+                           const struct tl_range *range, struct tl_outvec *out);
+/* What a send of the range that was asked for last came to, if it did not go whole. True: some of
+ * it went at once, go on. */
+bool tl_session_sent_partly(struct tl_session *s, ssize_t n);
+/* Of the handler of all sessions. */
+void tl_session_on_sent(struct tl_stream *stream, ssize_t n);
+void tl_session_on_sent_all(struct tl_stream *const *streams, const int32_t *taken, unsigned n);
 
 /* The batch is over: is its send still in flight? */
 void tl_session_note_lag(struct tl_session *s);

@@ -252,16 +252,24 @@ static bool fan_out_range(struct tl_channel_view *view, uint64_t from, const str
                           struct tl_outvec *out)
 {
     bool more = range->to.off < view->view.head.off;
+    struct tl_stream *streams[TL_SEND_ALL_MAX];
+    unsigned n = 0;
     struct tl_list *next;
     for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = next) {
         struct tl_session *s = session_of(l);
         next = l->next;
         __builtin_prefetch(session_of(next));
-        if (tl_session_is_idle(s) && s->sub.off == from && tl_session_send_range(s, range, out))
+        if (!tl_session_is_idle(s) || s->sub.off != from) {
+            more = true;
             continue;
-        more = true;
+        }
+        streams[n++] = tl_session_stream(s);
+        if (n < TL_SEND_ALL_MAX)
+            continue;
+        more = !tl_session_send_range(streams, n, range, out) || more;
+        n = 0;
     }
-    return more;
+    return (n > 0 && !tl_session_send_range(streams, n, range, out)) || more;
 }
 
 /* Sets item->more: some are left. `queues`: the loop queues sends. */
@@ -308,8 +316,9 @@ static void tell(struct tl_batch_item *item)
     }
     if (item->more)
         each_session(view, true, pump);
+    bool all_live = item->has_update && !item->more; /* the fan-out reached everyone */
     if (item->state == TL_ATTACH_LIVE) {
-        if (tl_channel_view_is_current(view)) /* or the next batch brings the rest */
+        if (!all_live && tl_channel_view_is_current(view)) /* or the next batch brings the rest */
             each_session(view, false, acknowledge);
     } else if (item->link_down)
         each_session(view, false, tell_down);
@@ -356,7 +365,7 @@ static void fan_out_all(struct tl_batch *batch)
     for (size_t i = 0; i < batch->n && worker->queued_n > 0; i++)
         find_lagging(batch->items[i].view);
     worker->fanning_out = false;
-    tl_worker_count_send(worker, 0);
+    tl_worker_count_sends(worker, 0, 0);
 }
 
 void tl_worker_on_sought(struct tl_mail *mail)

@@ -108,11 +108,11 @@ const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl
 /* The range that was asked for last, pinned: a reference for the caller, or NULL without memory. */
 struct tl_outvec *tl_worker_pin_range(struct tl_worker *worker);
 
-/* Count a send of n lane bytes; of 0: only put what is counted into the metrics. */
-static inline void tl_worker_count_send(struct tl_worker *worker, size_t n)
+/* Count so many sends of lane bytes; of 0: only put what is counted into the metrics. */
+static inline void tl_worker_count_sends(struct tl_worker *worker, unsigned n, size_t bytes_n)
 {
-    worker->sends_n += n > 0;
-    worker->sent_bytes += (int64_t)n;
+    worker->sends_n += n;
+    worker->sent_bytes += (int64_t)bytes_n;
     if (worker->fanning_out)
         return;
     tl_metric_add(TL_M_SENDS, worker->sends_n);

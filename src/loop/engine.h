@@ -29,6 +29,9 @@ struct tl_engine_ops {
     int (*stream_open)(struct tl_stream *s);
     void (*stream_recv)(struct tl_stream *s, bool on);
     ssize_t (*stream_send)(struct tl_stream *s, const struct tl_bytes *slices, unsigned n);
+    /* As tl_loop_send_all(). */
+    void (*send_all)(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
+                     const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken);
     /* Make the sends queued since the batch began, and tell those that are over. NULL: none are. */
     void (*batch_end)(struct tl_loop *loop);
     void (*stream_shutdown)(struct tl_stream *s);

@@ -121,6 +121,19 @@ static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, u
     return send_later(s, slices, n, (int)taken);
 }
 
+/* Hot. */
+static void send_all(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
+                     const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken)
+{
+    (void)loop;
+    for (unsigned i = 0; i < streams_n; i++) {
+        struct tl_stream *s = streams[i];
+        assert(s->pending == NULL && !tl_stream_is_closed(s));
+        ssize_t taken = slices_n == 1 ? tl_sys.send(s->fd, slices->p, slices->n, MSG_NOSIGNAL) : -1;
+        ret_taken[i] = taken > 0 ? taken : stream_send(s, slices, slices_n);
+    }
+}
+
 static void resume_send(struct epoll_engine *e, struct tl_stream *s)
 {
     struct send_op *op = s->pending;
@@ -440,6 +453,7 @@ const struct tl_engine_ops tl_engine_epoll = {
     .stream_open = stream_open,
     .stream_recv = stream_recv,
     .stream_send = stream_send,
+    .send_all = send_all,
     .stream_shutdown = stream_shutdown,
     .stream_close = stream_close,
     .acceptor_open = acceptor_open,

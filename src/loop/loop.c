@@ -295,6 +295,15 @@ void tl_loop_batch_end(struct tl_loop *loop)
         loop->ops->batch_end(loop);
 }
 
+void tl_loop_send_all(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
+                      const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken)
+{
+    assert_own_thread(loop);
+    assert(streams_n >= 1 && streams_n <= TL_SEND_ALL_MAX);
+    assert(slices_n >= 1 && slices_n <= TL_SEND_SLICES_MAX);
+    loop->ops->send_all(loop, streams, streams_n, slices, slices_n, ret_taken);
+}
+
 void tl_stream_shutdown(struct tl_stream *s)
 {
     assert_own_thread(s->loop);

@@ -31,6 +31,7 @@ struct tl_stream;
 enum tl_engine { TL_ENGINE_AUTO, TL_ENGINE_URING, TL_ENGINE_EPOLL };
 
 #define TL_SEND_SLICES_MAX 16
+#define TL_SEND_ALL_MAX    64 /* streams of one tl_loop_send_all() */
 /* tl_stream_send(): taken in the background, on_sent will tell. */
 #define TL_SEND_PENDING (-1000000)
 
@@ -40,6 +41,10 @@ struct tl_stream_handler {
     void (*on_recv)(struct tl_stream *s, uint8_t *bytes, ssize_t n);
     /* A pending send completed: n > 0 bytes of it were taken (maybe not all), or -errno. */
     void (*on_sent)(struct tl_stream *s, ssize_t n);
+    /* May stand for on_sent, of sends of a batch that took taken[i] > 0 bytes each; of
+     * 1..TL_SEND_ALL_MAX streams with this handler. One that is closed from within, before its own
+     * turn, is the callee's to pass over. NULL: on_sent for each. */
+    void (*on_sent_all)(struct tl_stream *const *streams, const int32_t *taken, unsigned n);
     /* Everything in flight is over; the owner may free the stream. */
     void (*on_closed)(struct tl_stream *s);
 };
@@ -81,6 +86,14 @@ TL_MUST_USE ssize_t tl_stream_send(struct tl_stream *s, const struct tl_bytes *s
  */
 bool tl_loop_batch_begin(struct tl_loop *loop);
 void tl_loop_batch_end(struct tl_loop *loop);
+
+/*
+ * Send the same slices to each of 1..TL_SEND_ALL_MAX streams of the loop, none closed or with a
+ * pending send (asserted): ret_taken[i] is what tl_stream_send() would return. What a fan-out
+ * consists of: what is the same for all is done once, and nothing is called for each.
+ */
+void tl_loop_send_all(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
+                      const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken);
 
 /* No more sending (FIN). A pending send is not allowed (asserted). Errors are ignored: on_recv
  * tells. */

@@ -73,14 +73,24 @@ static bool take(struct tl_uring *u, struct tl_uring_completion *ret_completion)
     return true;
 }
 
-/* Take all off the ring, and keep them. Without memory the kernel keeps what does not fit there. */
-static void stash_all(struct tl_uring *u)
+void tl_uring_stash_all(struct tl_uring *u)
 {
     unsigned n = io_uring_cq_ready(&u->ring);
     if (!stash_reserve(&u->stash, n))
         return;
     while (n-- > 0 && take_from_ring(u, &u->stash.items[u->stash.n]))
         u->stash.n++;
+}
+
+void tl_uring_forget_ignored(struct tl_uring_stash *stash)
+{
+    size_t kept = stash->at;
+    for (size_t i = stash->at; i < stash->n; i++)
+        if (stash->items[i].user_data != TL_URING_IGNORED)
+            stash->items[kept++] = stash->items[i];
+    stash->n = kept;
+    if (stash->at == stash->n)
+        stash_reset(stash);
 }
 
 /* ---- submitting ---- */
@@ -126,7 +136,7 @@ void tl_uring_submit(struct tl_uring *u)
         return;
     check_entered(io_uring_submit(&u->ring));
     if (io_uring_cq_ready(&u->ring) > u->ring.cq.ring_entries / 2)
-        stash_all(u);
+        tl_uring_stash_all(u);
 }
 
 static struct io_uring_sqe *fail_in_its_place(struct tl_uring *u, uint64_t tag, int error)
@@ -201,7 +211,7 @@ static void arm_wake(struct tl_uring *u)
         io_uring_prep_poll_multishot(sqe, u->loop->mailbox.wake_fd, POLLIN);
 }
 
-static void dispatch(struct tl_uring *u, const struct tl_uring_completion *c)
+void tl_uring_dispatch(struct tl_uring *u, const struct tl_uring_completion *c)
 {
     void *target = (void *)(uintptr_t)(c->user_data & ~(uint64_t)TL_URING_KIND_MASK);
     switch ((enum tl_uring_kind)(c->user_data & TL_URING_KIND_MASK)) {
@@ -244,7 +254,7 @@ static void io(struct tl_loop *loop)
     /* Only those of now: callbacks cause new ones. */
     for (size_t n = u->stash.n - u->stash.at + io_uring_cq_ready(&u->ring); n > 0 && take(u, &c);
          n--)
-        dispatch(u, &c);
+        tl_uring_dispatch(u, &c);
     while ((node = tl_list_pop(&connects)) != NULL)
         tl_socket_connect_over(TL_CONTAINER(node, struct tl_connect, ready));
     while ((node = tl_list_pop(&accepts)) != NULL)
@@ -257,63 +267,6 @@ static void io(struct tl_loop *loop)
         tl_uring_stream_work(u, TL_CONTAINER(node, struct tl_stream, ready));
     if (!u->wake_armed)
         arm_wake(u);
-}
-
-/* Hot. As long as nothing else comes between, straight from the ring; callbacks may use the ring,
- * so it is advanced before each. */
-static void tell_first_batched(struct tl_uring *u)
-{
-    const struct io_uring_cq *cq = &u->ring.cq;
-    unsigned head = *cq->khead;
-    while (u->stash.at == u->stash.n && head != io_uring_smp_load_acquire(cq->ktail)) {
-        const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
-        uint64_t tag = cqe->user_data;
-        int result = cqe->res;
-        if ((tag & TL_URING_KIND_MASK) != TL_URING_ON_BATCHED)
-            return;
-        io_uring_cq_advance(&u->ring, 1);
-        tl_uring_on_batched(u, (struct tl_stream *)(uintptr_t)(tag - TL_URING_ON_BATCHED), result);
-        head = *cq->khead;
-    }
-}
-
-static void tell_stashed_batched(struct tl_uring *u)
-{
-    for (size_t i = u->stash.at, n = u->stash.n; i < n; i++) {
-        struct tl_uring_completion c = u->stash.items[i]; /* callbacks may grow the stash */
-        if ((c.user_data & TL_URING_KIND_MASK) != TL_URING_ON_BATCHED)
-            continue;
-        u->stash.items[i].user_data = TL_URING_IGNORED;
-        dispatch(u, &c);
-    }
-}
-
-static void forget_ignored(struct tl_uring_stash *stash)
-{
-    size_t kept = stash->at;
-    for (size_t i = stash->at; i < stash->n; i++)
-        if (stash->items[i].user_data != TL_URING_IGNORED)
-            stash->items[kept++] = stash->items[i];
-    stash->n = kept;
-    if (stash->at == stash->n)
-        stash_reset(stash);
-}
-
-/* Completions of other kinds keep their place for io(), which may be what is running. */
-static void batch_end(struct tl_loop *loop)
-{
-    struct tl_uring *u = tl_uring_of(loop);
-    u->direct_left = tl_sys.uring_direct_sends;
-    if (u->batched_n == 0)
-        return;
-    u->batched_n = 0;
-    tl_uring_submit(u);
-    tell_first_batched(u);
-    stash_all(u);
-    if (u->stash.at == u->stash.n)
-        return;
-    tell_stashed_batched(u);
-    forget_ignored(&u->stash);
 }
 
 /* ---- making it ---- */
@@ -486,7 +439,8 @@ const struct tl_engine_ops tl_engine_uring = {
     .stream_open = tl_uring_stream_open,
     .stream_recv = tl_uring_stream_recv,
     .stream_send = tl_uring_stream_send,
-    .batch_end = batch_end,
+    .send_all = tl_uring_send_all,
+    .batch_end = tl_uring_batch_end,
     .stream_shutdown = tl_uring_stream_shutdown,
     .stream_close = tl_uring_stream_close,
     .acceptor_open = tl_uring_acceptor_open,

@@ -1,7 +1,7 @@
 /*
  * Inside the io_uring engine: the ring and what its files share. uring.c owns the ring and the
- * turn, uring_stream.c receives and sends, uring_accept.c accepts and connects. Only they include
- * this.
+ * turn, uring_stream.c receives and sends, uring_batch.c sends to many, uring_accept.c accepts and
+ * connects. Only they include this.
  */
 #ifndef TL_LOOP_URING_H
 #define TL_LOOP_URING_H
@@ -55,8 +55,9 @@ struct tl_uring {
     /* For the engine's end. */
     struct tl_list accept_ops, connect_ops;
     /* Sends. */
-    unsigned direct_left; /* of this batch */
-    unsigned batched_n;   /* queued since it began */
+    unsigned direct_left;     /* of this batch */
+    unsigned batched_n;       /* queued since it began */
+    struct io_uring_sqe same; /* what the submissions of one tl_loop_send_all() have in common */
     struct tl_uring_send *free_sends;
     size_t free_sends_n;
     /* Receives: the ring of provided buffers, and the buffers behind it. */
@@ -102,24 +103,29 @@ static inline struct io_uring_sqe *tl_uring_sqe(struct tl_uring *u, enum tl_urin
 bool tl_uring_cancel(struct tl_uring *u, uint64_t tag);
 /* Hand the kernel what is queued. No callback. */
 void tl_uring_submit(struct tl_uring *u);
+/* Take all off the ring, and keep them. Without memory the kernel keeps what does not fit there. */
+void tl_uring_stash_all(struct tl_uring *u);
+/* Drop those whose user_data was set to TL_URING_IGNORED. */
+void tl_uring_forget_ignored(struct tl_uring_stash *stash);
+/* Tell whom the completion is for. */
+void tl_uring_dispatch(struct tl_uring *u, const struct tl_uring_completion *c);
 
 /* ---- uring_stream.c ---- */
 
 void tl_uring_on_recv(struct tl_uring *u, struct tl_stream *s, int result, uint32_t flags);
 /* Of TL_URING_ON_SEND and TL_URING_ON_BATCHED. */
 void tl_uring_on_send(struct tl_uring *u, struct tl_stream *s, int result);
-/* What s->pending points to when one slice is in flight, which needs no header. */
-extern struct tl_uring_send tl_uring_plain, tl_uring_plain_batched;
-/* The second, in its common case: one slice, and some of it was taken. */
-static inline void tl_uring_on_batched(struct tl_uring *u, struct tl_stream *s, int result)
+/* What s->pending points to when one slice is in flight, which needs no header; the last is for a
+ * stream that was closed since. */
+extern struct tl_uring_send tl_uring_plain, tl_uring_plain_batched, tl_uring_plain_closed;
+/* A send of one slice. */
+static inline void tl_uring_prepare_plain(struct io_uring_sqe *sqe, int fd,
+                                          const struct tl_bytes *slice)
 {
-    if (s->pending != &tl_uring_plain_batched || result <= 0 || tl_stream_is_closed(s)) {
-        tl_uring_on_send(u, s, result);
-        return;
-    }
-    s->pending = NULL;
-    s->handler->on_sent(s, result);
+    size_t most = tl_sys.uring_send_bytes_max;
+    io_uring_prep_send(sqe, fd, slice->p, slice->n < most ? slice->n : most, MSG_NOSIGNAL);
 }
+
 void tl_uring_on_watch(struct tl_uring *u, struct tl_stream *s, int result, uint32_t flags);
 /* What is left of a stream's work from the turn before. */
 void tl_uring_stream_work(struct tl_uring *u, struct tl_stream *s);
@@ -132,6 +138,12 @@ void tl_uring_stream_recv(struct tl_stream *s, bool on);
 ssize_t tl_uring_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n);
 void tl_uring_stream_shutdown(struct tl_stream *s);
 void tl_uring_stream_close(struct tl_stream *s, bool reset);
+
+/* ---- uring_batch.c ---- */
+
+void tl_uring_send_all(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
+                       const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken);
+void tl_uring_batch_end(struct tl_loop *loop);
 
 /* ---- uring_accept.c ---- */
 

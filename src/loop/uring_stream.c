@@ -351,6 +351,7 @@ void tl_uring_stream_work(struct tl_uring *u, struct tl_stream *s)
 
 struct tl_uring_send tl_uring_plain = {.kind = TL_URING_ON_SEND};
 struct tl_uring_send tl_uring_plain_batched = {.kind = TL_URING_ON_BATCHED};
+struct tl_uring_send tl_uring_plain_closed = {.kind = TL_URING_ON_BATCHED};
 
 static struct tl_uring_send *send_new(struct tl_uring *u, unsigned slices_n,
                                       enum tl_uring_kind kind)
@@ -372,7 +373,8 @@ static struct tl_uring_send *send_new(struct tl_uring *u, unsigned slices_n,
 
 static void send_free(struct tl_uring *u, struct tl_uring_send *send)
 {
-    if (send == &tl_uring_plain || send == &tl_uring_plain_batched)
+    if (send == &tl_uring_plain || send == &tl_uring_plain_batched ||
+        send == &tl_uring_plain_closed)
         return;
     if (u->free_sends_n >= FREE_SENDS_KEPT) {
         tl_free(send);
@@ -397,18 +399,11 @@ static void fill_header(struct tl_uring_send *send, const struct tl_bytes *slice
     send->header = (struct msghdr){.msg_iov = send->parts, .msg_iovlen = i};
 }
 
-static void prepare_plain(struct io_uring_sqe *sqe, const struct tl_stream *s,
-                          const struct tl_bytes *slice)
-{
-    size_t most = tl_sys.uring_send_bytes_max;
-    io_uring_prep_send(sqe, s->fd, slice->p, slice->n < most ? slice->n : most, MSG_NOSIGNAL);
-}
-
 static void prepare_send(struct io_uring_sqe *sqe, struct tl_stream *s,
                          const struct tl_bytes *slices, unsigned n)
 {
     if (n == 1) {
-        prepare_plain(sqe, s, slices);
+        tl_uring_prepare_plain(sqe, s->fd, slices);
         return;
     }
     struct tl_uring_send *send = s->pending;
@@ -448,9 +443,9 @@ static bool at_once(struct tl_uring *u)
     return true;
 }
 
-__attribute__((noinline)) static ssize_t send_or_queue(struct tl_uring *u, struct tl_stream *s,
-                                                       const struct tl_bytes *slices, unsigned n)
+ssize_t tl_uring_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
 {
+    struct tl_uring *u = tl_uring_of(s->loop);
     bool busy = false;
     if (at_once(u)) {
         ssize_t taken = tl_socket_send(s->fd, slices, n);
@@ -459,21 +454,6 @@ __attribute__((noinline)) static ssize_t send_or_queue(struct tl_uring *u, struc
         busy = taken == -EAGAIN;
     }
     return queue_send(u, s, slices, n, busy);
-}
-
-/* Hot: queue_send() for what a fan-out consists of. */
-ssize_t tl_uring_stream_send(struct tl_stream *s, const struct tl_bytes *slices, unsigned n)
-{
-    struct tl_uring *u = tl_uring_of(s->loop);
-    if (n > 1 || !s->loop->batching || u->direct_left > 0)
-        return send_or_queue(u, s, slices, n);
-    struct io_uring_sqe *sqe = tl_uring_sqe(u, TL_URING_SEND, tl_uring_tag(s, TL_URING_ON_BATCHED));
-    if (sqe == NULL)
-        return -ENOMEM;
-    s->pending = &tl_uring_plain_batched;
-    u->batched_n++;
-    prepare_plain(sqe, s, slices);
-    return TL_SEND_PENDING;
 }
 
 void tl_uring_on_send(struct tl_uring *u, struct tl_stream *s, int result)
@@ -526,6 +506,8 @@ void tl_uring_stream_close(struct tl_stream *s, bool reset)
     s->fd = -2 - s->fd;
     clear(s, UNSENDING);
     bool sending = s->pending != NULL;
+    if (s->pending == &tl_uring_plain_batched)
+        s->pending = &tl_uring_plain_closed;
     wind_up(u, s);
     if (sending)
         tl_uring_submit(u); /* the kernel reads the bytes no more */

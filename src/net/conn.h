@@ -39,6 +39,20 @@ TL_MUST_USE static inline ssize_t tl_conn_send(struct tl_conn *conn, const struc
     return tl_stream_send(&conn->stream, slices, n);
 }
 
+/* What stands for the conn in tl_conn_send_all(). */
+static inline struct tl_stream *tl_conn_stream(struct tl_conn *conn)
+{
+    return &conn->stream;
+}
+
+/* As tl_loop_send_all(). */
+static inline void tl_conn_send_all(struct tl_loop *loop, struct tl_stream *const *streams,
+                                    unsigned streams_n, const struct tl_bytes *slices,
+                                    unsigned slices_n, ssize_t *ret_taken)
+{
+    tl_loop_send_all(loop, streams, streams_n, slices, slices_n, ret_taken);
+}
+
 /* As tl_stream_shutdown(). */
 static inline void tl_conn_shutdown(struct tl_conn *conn)
 {

@@ -146,6 +146,14 @@ static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, u
     return TL_SEND_PENDING;
 }
 
+static void send_all(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
+                     const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken)
+{
+    (void)loop;
+    for (unsigned i = 0; i < streams_n; i++)
+        ret_taken[i] = stream_send(streams[i], slices, slices_n);
+}
+
 /* False: the socket is full, it stays pending. */
 static bool finish_send(struct net_sock *k)
 {
@@ -158,15 +166,44 @@ static bool finish_send(struct net_sock *k)
     return true;
 }
 
+/* What was taken is told now and then, so that some are told together. */
+static void tell_all(struct tl_stream *const *streams, const int32_t *taken, unsigned *n)
+{
+    if (*n > 0)
+        streams[0]->handler->on_sent_all(streams, taken, *n);
+    *n = 0;
+}
+
 static void batch_end(struct tl_loop *loop)
 {
+    struct tl_stream *streams[TL_SEND_ALL_MAX];
+    int32_t taken_n[TL_SEND_ALL_MAX];
+    unsigned n = 0;
     for (int i = 0; i < SOCKS_MAX; i++) {
         struct net_sock *k = socks[i];
         if (!k || k->loop != loop || !k->stream || !k->send.queued)
             continue;
         k->send.queued = false;
-        finish_send(k);
+        const struct tl_stream_handler *handler = k->stream->handler;
+        if (handler->on_sent_all == NULL) {
+            finish_send(k);
+            continue;
+        }
+        ssize_t taken = take(k, k->send.slices, k->send.n);
+        if (taken == 0)
+            continue;
+        k->send.active = false;
+        k->stream->pending = NULL;
+        if (taken < 0) {
+            handler->on_sent(k->stream, taken);
+            continue;
+        }
+        if (n == TL_SEND_ALL_MAX || (n > 0 && (streams[0]->handler != handler || sim_chance(20))))
+            tell_all(streams, taken_n, &n);
+        streams[n] = k->stream;
+        taken_n[n++] = (int32_t)taken;
     }
+    tell_all(streams, taken_n, &n);
 }
 
 static bool can_send(const struct net_sock *k)
@@ -427,11 +464,11 @@ static void io(struct tl_loop *loop)
     {                                                                                              \
         .name = (name_), .init = engine_init, .deinit = engine_deinit, .has_work = has_work,       \
         .wait = wait_events, .io = io, .stream_open = stream_open, .stream_recv = stream_recv,     \
-        .stream_send = stream_send, .batch_end = (batch_end_), .stream_shutdown = stream_shutdown, \
-        .stream_close = stream_close, .acceptor_open = acceptor_open,                              \
-        .acceptor_pause = acceptor_pause, .acceptor_resume = acceptor_resume,                      \
-        .acceptor_close = acceptor_close, .connect_start = connect_start,                          \
-        .connect_cancel = connect_cancel                                                           \
+        .stream_send = stream_send, .send_all = send_all, .batch_end = (batch_end_),               \
+        .stream_shutdown = stream_shutdown, .stream_close = stream_close,                          \
+        .acceptor_open = acceptor_open, .acceptor_pause = acceptor_pause,                          \
+        .acceptor_resume = acceptor_resume, .acceptor_close = acceptor_close,                      \
+        .connect_start = connect_start, .connect_cancel = connect_cancel                           \
     }
 const struct tl_engine_ops tl_engine_epoll = OPS("simulated, as epoll", NULL);
 const struct tl_engine_ops tl_engine_uring = OPS("simulated, as io_uring", batch_end);

@@ -91,7 +91,11 @@ static void end_closed(struct tl_stream *s)
         e->on_closed(e);
 }
 
-static const struct tl_stream_handler end_handler = {end_recv, end_sent, end_closed};
+static const struct tl_stream_handler end_handler = {
+    .on_recv = end_recv,
+    .on_sent = end_sent,
+    .on_closed = end_closed,
+};
 
 static inline void end_open(struct tl_loop *loop, struct end *e, int fd)
 {

@@ -259,7 +259,11 @@ static void conn_closed(struct tl_stream *s)
     conn_closes++;
 }
 
-static const struct tl_stream_handler conn_handler = {conn_recv, conn_sent, conn_closed};
+static const struct tl_stream_handler conn_handler = {
+    .on_recv = conn_recv,
+    .on_sent = conn_sent,
+    .on_closed = conn_closed,
+};
 
 static void conn_passes_everything_to_its_stream(void **state)
 {

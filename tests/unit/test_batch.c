@@ -272,6 +272,168 @@ static void short_send_is_told_once_with_its_count(void **state)
     }
 }
 
+/* ---- the same to many ---- */
+
+#define ALL 150 /* more than one tl_loop_send_all() takes */
+
+static unsigned told_together;
+
+static void all_sent(struct tl_stream *const *streams, const int32_t *taken, unsigned n)
+{
+    assert_in_range(n, 1, TL_SEND_ALL_MAX);
+    told_together += n;
+    for (unsigned i = 0; i < n; i++)
+        if (!tl_stream_is_closed(streams[i]))
+            end_sent(streams[i], taken[i]);
+}
+
+static const struct tl_stream_handler all_handler = {
+    .on_recv = end_recv,
+    .on_sent = end_sent,
+    .on_sent_all = all_sent,
+    .on_closed = end_closed,
+};
+
+static void all_open(struct tl_loop *loop, struct end *ends, int *fds)
+{
+    fill_big();
+    for (unsigned i = 0; i < ALL; i++) {
+        fds[i] = end_pair(loop, &ends[i]);
+        if (i % 50 > 0) /* some are told one by one */
+            ends[i].s.handler = &all_handler;
+    }
+}
+
+static void all_finish(struct tl_loop *loop, struct end *ends, const int *fds)
+{
+    for (unsigned i = 0; i < ALL; i++) {
+        tl_stream_close(&ends[i].s);
+        close(fds[i]);
+    }
+    for (unsigned i = 0; i < ALL; i++)
+        TURN_UNTIL(loop, ends[i].closes == 1);
+}
+
+/* Send it to all, in one batch; what comes at once is counted as what is told. */
+static void all_send(struct tl_loop *loop, struct end *ends, const struct tl_bytes *slices,
+                     unsigned slices_n)
+{
+    struct tl_stream *streams[TL_SEND_ALL_MAX];
+    ssize_t taken[TL_SEND_ALL_MAX];
+    for (unsigned at = 0, n; at < ALL; at += n) {
+        for (n = 0; n < TL_SEND_ALL_MAX && at + n < ALL; n++)
+            streams[n] = &ends[at + n].s;
+        tl_loop_send_all(loop, streams, n, slices, slices_n, taken);
+        for (unsigned i = 0; i < n; i++) {
+            if (taken[i] > 0)
+                end_sent(streams[i], taken[i]);
+            else
+                assert_int_equal(taken[i], TL_SEND_PENDING);
+        }
+    }
+}
+
+static void check_each_got(struct end *ends, const int *fds, size_t n)
+{
+    uint8_t got[64];
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_int_equal(ends[i].sents, 1);
+        assert_int_equal(ends[i].sent, n);
+        assert_int_equal(recv(fds[i], got, sizeof(got), 0), n);
+        assert_memory_equal(got, big, n);
+        ends[i].sents = 0;
+    }
+}
+
+static void the_same_goes_to_many_whatever_the_size_of_the_rings(void **state)
+{
+    (void)state;
+    const unsigned entries[] = {1, 4, 64, 1024}, direct_sends[] = {0, 0, 3, 100};
+    for (unsigned round = 0; round < 4; round++) {
+        struct end ends[ALL];
+        int fds[ALL], error = 0;
+        tl_sys.uring_entries = entries[round];
+        tl_sys.uring_direct_sends = direct_sends[round];
+        struct tl_loop *loop = tl_loop_new(test_engine->engine, &error);
+        assert_non_null(loop);
+        all_open(loop, ends, fds);
+        struct tl_bytes slices[2] = {tl_bytes(big, 10), tl_bytes(big + 10, 20)};
+        for (unsigned n = 1; n <= 2; n++) {
+            told_together = 0;
+            put(fds[ALL / 2], "mixed in", 8);
+            tl_loop_batch_begin(loop);
+            all_send(loop, ends, slices, n);
+            tl_loop_batch_end(loop);
+            check_each_got(ends, fds, n == 1 ? 10 : 30);
+            assert_int_equal(told_together > 0, on_uring() && n == 1);
+        }
+        TURN_UNTIL(loop, ends[ALL / 2].got.n == 16);
+        all_finish(loop, ends, fds);
+        tl_loop_free(loop);
+    }
+}
+
+static void the_same_goes_to_many_without_a_batch(void **state)
+{
+    struct end ends[ALL];
+    int fds[ALL];
+    all_open(*state, ends, fds);
+    struct tl_bytes slice = tl_bytes(big, 10);
+    all_send(*state, ends, &slice, 1);
+    for (unsigned i = 0; i < ALL; i++)
+        TURN_UNTIL(*state, ends[i].sents == 1);
+    check_each_got(ends, fds, 10);
+    all_finish(*state, ends, fds);
+}
+
+static void close_next(struct end *e)
+{
+    end_close(e->other);
+}
+
+/* Fills the socket; the stream is no worse off for it. */
+static void fill_socket(int fd)
+{
+    while (send(fd, big, sizeof(big), MSG_NOSIGNAL) > 0)
+        ;
+}
+
+static void one_of_many_may_be_full_closed_or_broken(void **state)
+{
+    struct end ends[ALL];
+    int fds[ALL];
+    tl_sys.uring_direct_sends = 0;
+    tl_loop_batch_begin(*state);
+    tl_loop_batch_end(*state);
+    all_open(*state, ends, fds);
+    fill_socket(ends[5].s.fd);
+    ends[10].on_sent = close_next;
+    ends[10].other = &ends[11];
+    close(fds[20]);
+    struct tl_stream *streams[30];
+    ssize_t taken[30];
+    for (unsigned i = 0; i < 30; i++)
+        streams[i] = &ends[i].s;
+    struct tl_bytes slice = tl_bytes(big, 10);
+    bool queues = tl_loop_batch_begin(*state);
+    tl_loop_send_all(*state, streams, 30, &slice, 1, taken);
+    assert_int_equal(taken[0], queues ? TL_SEND_PENDING : 10);
+    assert_int_equal(taken[5], TL_SEND_PENDING);
+    assert_int_equal(taken[20], queues ? TL_SEND_PENDING : -EPIPE);
+    tl_loop_batch_end(*state);
+    for (unsigned i = 0; i < 30; i++) {
+        bool is_told = queues && i != 5 && i != 11;
+        assert_int_equal(ends[i].sents, is_told);
+        if (is_told)
+            assert_int_equal(ends[i].sent, i == 20 ? -EPIPE : 10);
+    }
+    for (uint8_t got[4096]; ends[5].sents == 0; tl_loop_turn(*state, 0))
+        while (recv(fds[5], got, sizeof(got), 0) > 0)
+            ;
+    assert_int_equal(ends[5].sent, 10);
+    all_finish(*state, ends, fds);
+}
+
 static int run(const char *name)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +443,9 @@ static int run(const char *name)
         LOOP_TEST(full_socket_keeps_its_send_beyond_the_batch),
         LOOP_TEST(streams_may_send_and_close_each_other_when_their_batch_ends),
         LOOP_TEST(number_of_a_descriptor_is_not_given_away_while_a_send_is_queued),
+        LOOP_TEST(the_same_goes_to_many_whatever_the_size_of_the_rings),
+        LOOP_TEST(the_same_goes_to_many_without_a_batch),
+        LOOP_TEST(one_of_many_may_be_full_closed_or_broken),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

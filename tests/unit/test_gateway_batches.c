@@ -215,7 +215,8 @@ static void on_poke_closed(struct tl_stream *stream)
 
 static void poke_open(struct poke *poke, struct story *st)
 {
-    static const struct tl_stream_handler handler = {on_poke, on_poke_sent, on_poke_closed};
+    static const struct tl_stream_handler handler = {
+        .on_recv = on_poke, .on_sent = on_poke_sent, .on_closed = on_poke_closed};
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
     *poke = (struct poke){.st = st, .fd = fds[1]};

@@ -86,7 +86,11 @@ static void echo_retry(struct tl_task *task)
     echo_flush(TL_CONTAINER(task, struct echo, retry));
 }
 
-static const struct tl_stream_handler echo_handler = {echo_recv, echo_sent, echo_closed};
+static const struct tl_stream_handler echo_handler = {
+    .on_recv = echo_recv,
+    .on_sent = echo_sent,
+    .on_closed = echo_closed,
+};
 
 static unsigned refusals;
 
