@@ -54,7 +54,7 @@ static inline bool tl_bytes_ieq(struct tl_bytes a, struct tl_bytes b)
     if (a.n != b.n)
         return false;
     for (size_t i = 0; i < a.n; i++)
-        if (tl_ascii_lower(a.p[i]) != tl_ascii_lower(b.p[i]))
+        if (a.p[i] != b.p[i] && tl_ascii_lower(a.p[i]) != tl_ascii_lower(b.p[i]))
             return false;
     return true;
 }

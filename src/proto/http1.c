@@ -24,15 +24,14 @@ enum tl_parse http1_bad(struct tl_http1 *h, int status, const char *reason)
     return TL_PARSE_BAD;
 }
 
-/* RFC 9110 5.6.2. */
+/* RFC 9110 5.6.2: letters, digits and !#$%&'*+-.^_`|~, a bit for each of ASCII. */
+static const uint64_t token_bits[2] = {0x03ff6cfa00000000, 0x57ffffffc7fffffe};
+
 static bool is_token(struct tl_bytes text)
 {
-    for (size_t i = 0; i < text.n; i++) {
-        uint8_t c = text.p[i], lower = tl_ascii_lower(c);
-        bool alnum = (c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z');
-        if (!alnum && (c == 0 || !strchr("!#$%&'*+-.^_`|~", c)))
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] >= 0x80 || !(token_bits[text.p[i] / 64] >> text.p[i] % 64 & 1))
             return false;
-    }
     return text.n > 0;
 }
 
@@ -132,8 +131,7 @@ static enum tl_parse find_end(struct tl_http1 *h, struct tl_bytes bytes)
     enum tl_parse r = TL_PARSE_MORE;
     while (r == TL_PARSE_MORE) {
         size_t cap = head_cap(h), limit = bytes.n < cap ? bytes.n : cap, i = h->scan_off;
-        while (i < limit && http1_is_text(bytes.p[i]))
-            i++;
+        i += http1_text_n(tl_bytes(bytes.p + i, limit > i ? limit - i : 0));
         h->scan_off = (uint32_t)i;
         if (i == limit || (bytes.p[i] == '\r' && i + 1 == limit))
             return bytes.n < cap ? TL_PARSE_MORE : too_long(h);
@@ -149,34 +147,7 @@ static enum tl_parse find_end(struct tl_http1 *h, struct tl_bytes bytes)
     return r;
 }
 
-/* ---- http-parser, for the header lines ---- */
-
-struct head_reader {
-    struct tl_http1 *h;
-    struct tl_http1_request *req;
-};
-
-static int on_field(http_parser *parser, const char *at, size_t n)
-{
-    struct head_reader *reader = parser->data;
-    struct tl_http1_request *req = reader->req;
-    struct tl_bytes name = tl_bytes(at, n);
-    if (req->headers_n == TL_HTTP1_HEADERS_MAX)
-        return http1_bad(reader->h, 431, "too many headers");
-    if (!is_token(name)) /* http-parser takes spaces before the colon */
-        return http1_bad(reader->h, 400, "malformed header name");
-    req->headers[req->headers_n++] = (struct tl_http1_header){.name = name};
-    return 0;
-}
-
-static int on_value(http_parser *parser, const char *at, size_t n)
-{
-    struct head_reader *reader = parser->data;
-    struct tl_http1_request *req = reader->req;
-    assert(req->headers_n > 0);
-    req->headers[req->headers_n - 1].value = tl_bytes_trim(tl_bytes(at, n));
-    return 0;
-}
+/* ---- http-parser, for the request line ---- */
 
 /* 2: stop behind the head, the body is ours. */
 static int on_headers_complete(http_parser *parser)
@@ -185,27 +156,53 @@ static int on_headers_complete(http_parser *parser)
     return 2;
 }
 
-static enum tl_parse parse_headers(struct tl_http1 *h, struct tl_bytes head,
-                                   struct tl_http1_request *req)
+/* The line with its CRLF, as a head without header lines: those it is not needed for. */
+static enum tl_parse parse_line(struct tl_http1 *h, struct tl_bytes line)
 {
-    static const http_parser_settings settings = {
-        .on_header_field = on_field,
-        .on_header_value = on_value,
-        .on_headers_complete = on_headers_complete,
-    };
-    struct head_reader reader = {.h = h, .req = req};
+    static const http_parser_settings settings = {.on_headers_complete = on_headers_complete};
     http_parser parser;
     http_parser_init(&parser, HTTP_REQUEST);
-    parser.data = &reader;
-    size_t n = http_parser_execute(&parser, &settings, (const char *)head.p, head.n);
+    size_t n = http_parser_execute(&parser, &settings, (const char *)line.p, line.n);
+    if (HTTP_PARSER_ERRNO(&parser) == HPE_OK)
+        n += http_parser_execute(&parser, &settings, "\r\n", 2);
     enum http_errno err = HTTP_PARSER_ERRNO(&parser);
-    if (h->status)
-        return TL_PARSE_BAD;
     if (err == HPE_INVALID_METHOD)
         return http1_bad(h, 501, "unknown method");
     if (err != HPE_OK)
         return http1_bad(h, 400, http_errno_description(err));
-    return n == head.n ? TL_PARSE_DONE : http1_bad(h, 400, "malformed request");
+    return n == line.n + 2 ? TL_PARSE_DONE : http1_bad(h, 400, "malformed request");
+}
+
+/* ---- the header lines: find_end() has seen to their ends, to what stands in them, and that none
+ * is folded ---- */
+
+static enum tl_parse read_field(struct tl_http1 *h, struct tl_bytes line,
+                                struct tl_http1_request *req)
+{
+    const uint8_t *colon = memchr(line.p, ':', line.n);
+    struct tl_bytes name = tl_bytes(line.p, colon ? (size_t)(colon - line.p) : 0);
+    if (req->headers_n == TL_HTTP1_HEADERS_MAX)
+        return http1_bad(h, 431, "too many headers");
+    if (!is_token(name)) /* none, or a space before the colon */
+        return http1_bad(h, 400, "malformed header name");
+    req->headers[req->headers_n++] = (struct tl_http1_header){
+        .name = name, .value = tl_bytes_trim(tl_bytes_skip(line, name.n + 1))};
+    return TL_PARSE_DONE;
+}
+
+/* Lines with their CRLF, and the empty one. */
+static enum tl_parse read_fields(struct tl_http1 *h, struct tl_bytes lines,
+                                 struct tl_http1_request *req)
+{
+    enum tl_parse r = TL_PARSE_DONE;
+    while (r == TL_PARSE_DONE && lines.n > 2) {
+        const uint8_t *cr = memchr(lines.p, '\r', lines.n);
+        assert(cr);
+        size_t n = (size_t)(cr - lines.p);
+        r = read_field(h, tl_bytes(lines.p, n), req);
+        lines = tl_bytes_skip(lines, n + 2);
+    }
+    return r;
 }
 
 /* ---- what the head means ---- */
@@ -267,13 +264,18 @@ static enum tl_parse read_target(struct tl_http1 *h, struct tl_http1_request *re
     return TL_PARSE_DONE;
 }
 
-static size_t count_headers(const struct tl_http1_request *req, const char *name)
+static size_t count(const struct tl_http1_request *req, struct tl_bytes want)
 {
     size_t n = 0;
-    struct tl_bytes want = tl_bytes_str(name);
     for (size_t i = 0; i < req->headers_n; i++)
         n += tl_bytes_ieq(req->headers[i].name, want);
     return n;
+}
+
+/* Inline, so that the name's length is known. */
+static inline size_t count_headers(const struct tl_http1_request *req, const char *name)
+{
+    return count(req, tl_bytes_str(name));
 }
 
 static enum tl_parse read_host(struct tl_http1 *h, struct tl_http1_request *req)
@@ -376,13 +378,16 @@ static enum tl_parse read_head(struct tl_http1 *h, struct tl_bytes head,
 {
     struct request_line line = {0};
     const uint8_t *cr = memchr(head.p, '\r', head.n);
-    bool split = cr && split_line(tl_bytes(head.p, (size_t)(cr - head.p)), &line);
+    size_t line_n = cr ? (size_t)(cr - head.p) : 0;
+    bool split = cr && split_line(tl_bytes(head.p, line_n), &line);
     assert(split); /* check_request_line() said so */
     req->method_name = line.method;
     req->method = method_of(line.method);
     req->target = line.target;
     req->minor = (uint8_t)(line.version.p[7] - '0');
-    enum tl_parse r = parse_headers(h, head, req);
+    enum tl_parse r = parse_line(h, tl_bytes(head.p, line_n + 2));
+    if (r == TL_PARSE_DONE)
+        r = read_fields(h, tl_bytes_skip(head, line_n + 2), req);
     if (r == TL_PARSE_DONE)
         r = read_host(h, req);
     if (r == TL_PARSE_DONE)
@@ -414,9 +419,8 @@ enum tl_parse tl_http1_head(struct tl_http1 *h, struct tl_bytes bytes, size_t *r
 
 /* ---- questions about a request ---- */
 
-struct tl_bytes tl_http1_header(const struct tl_http1_request *req, const char *name)
+struct tl_bytes tl_http1_find(const struct tl_http1_request *req, struct tl_bytes want)
 {
-    struct tl_bytes want = tl_bytes_str(name);
     for (size_t i = 0; i < req->headers_n; i++)
         if (tl_bytes_ieq(req->headers[i].name, want))
             return req->headers[i].value;

@@ -100,7 +100,12 @@ static inline uint64_t tl_http1_body_left(const struct tl_http1 *h)
 }
 
 /* The value of the first header of that name (compared without case), or p NULL. */
-struct tl_bytes tl_http1_header(const struct tl_http1_request *req, const char *name);
+struct tl_bytes tl_http1_find(const struct tl_http1_request *req, struct tl_bytes name);
+/* Inline, so that the length of a literal is known. */
+static inline struct tl_bytes tl_http1_header(const struct tl_http1_request *req, const char *name)
+{
+    return tl_http1_find(req, tl_bytes_str(name));
+}
 
 /* Do the comma lists of all headers of that name hold the token? Neither has case. */
 bool tl_http1_header_has_token(const struct tl_http1_request *req, const char *name,

@@ -35,4 +35,26 @@ static inline bool http1_is_text(uint8_t c)
     return (c >= ' ' && c != 0x7f) || c == '\t';
 }
 
+/* Are all eight of these bytes visible, spaces, or above ASCII? */
+static inline bool http1_are_visible(const uint8_t *p)
+{
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t w, del;
+    memcpy(&w, p, sizeof w);
+    del = w ^ 0x7f * ones;
+    /* The lowest byte that is below a space, or DEL, leaves its high bit in one of the two. */
+    return ((((w - ' ' * ones) & ~w) | ((del - ones) & ~del)) & 0x80 * ones) == 0;
+}
+
+/* How many bytes of text it begins with. */
+static inline size_t http1_text_n(struct tl_bytes bytes)
+{
+    size_t n = 0;
+    while (bytes.n - n >= 8 && http1_are_visible(bytes.p + n))
+        n += 8;
+    while (n < bytes.n && http1_is_text(bytes.p[n]))
+        n++;
+    return n;
+}
+
 #endif

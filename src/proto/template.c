@@ -135,6 +135,10 @@ static bool match_literal(struct tl_bytes raw, size_t at, struct tl_bytes litera
         uint8_t c;
         if (at == raw.n)
             return false;
+        if (raw.p[at] == literal.p[i] && raw.p[at] != '%') { /* what nearly all bytes are */
+            at++;
+            continue;
+        }
         size_t n = unit(tl_bytes_skip(raw, at), &c);
         if (c != literal.p[i] || (c == '/' && n != 1))
             return false;
@@ -154,6 +158,11 @@ static bool match_param(struct tl_bytes raw, size_t *at, struct tl_bytes literal
 {
     uint8_t c;
     size_t start = *at, end = start, next;
+    if (literal.n == 0 && last) { /* all the rest, if that is one segment */
+        *at = raw.n;
+        *ret_value = tl_bytes_skip(raw, start);
+        return ret_value->n > 0 && !memchr(ret_value->p, '/', ret_value->n);
+    }
     while (end < raw.n && raw.p[end] != '/') {
         end += unit(tl_bytes_skip(raw, end), &c);
         if (match_literal(raw, end, literal, &next) && (!last || next == raw.n)) {

@@ -229,6 +229,30 @@ static void a_head_is_taken_apart(void **state)
     assert_false(tl_http1_header_has_token(&req, "empty", "x"));
 }
 
+/* Whatever stands before and behind it: lines are looked at several bytes at a time. */
+static void a_header_holds_any_byte_but_controls_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        bool is_control = (c < ' ' && c != '\t') || c == 0x7f;
+        for (size_t at = 1; at < 20; at++) {
+            struct tl_http1 h;
+            struct tl_http1_request req;
+            size_t head_n;
+            char text[128];
+            int n = snprintf(text, sizeof(text),
+                             "%sX: aaaaaaaaaa\x80\xff\x60\x9f"
+                             "bbbbbbbbbb\r\n\r\n",
+                             GET);
+            text[strlen(GET) + 3 + at] = (char)c;
+            tl_http1_init(&h, HEAD_MAX);
+            enum tl_parse r = tl_http1_head(&h, tl_bytes(text, (size_t)n), &head_n, &req);
+            assert_int_equal(r, is_control ? TL_PARSE_BAD : TL_PARSE_DONE);
+            assert_int_equal(h.status, is_control ? 400 : 0);
+        }
+    }
+}
+
 static void targets_give_their_path_and_query(void **state)
 {
     (void)state;
@@ -657,6 +681,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_request_has_its_status_however_it_is_cut),
         cmocka_unit_test(a_head_is_taken_apart),
+        cmocka_unit_test(a_header_holds_any_byte_but_controls_wherever_it_stands),
         cmocka_unit_test(targets_give_their_path_and_query),
         cmocka_unit_test(connections_stay_open_as_their_version_says),
         cmocka_unit_test(bodies_are_announced),
