@@ -37,11 +37,6 @@ void tl_buf_append(struct tl_buf *buf, struct tl_bytes bytes)
     buf->n += bytes.n;
 }
 
-void tl_buf_str(struct tl_buf *buf, const char *s)
-{
-    tl_buf_append(buf, tl_bytes_str(s));
-}
-
 void tl_buf_byte(struct tl_buf *buf, uint8_t c)
 {
     tl_buf_append(buf, tl_bytes(&c, 1));

@@ -15,7 +15,11 @@ struct tl_buf {
 };
 
 void tl_buf_append(struct tl_buf *buf, struct tl_bytes bytes);
-void tl_buf_str(struct tl_buf *buf, const char *s);
+/* Inline, so that the length of a literal is known. */
+static inline void tl_buf_str(struct tl_buf *buf, const char *s)
+{
+    tl_buf_append(buf, tl_bytes_str(s));
+}
 void tl_buf_byte(struct tl_buf *buf, uint8_t c);
 /* In decimal; for where printf would cost more than all the rest. */
 void tl_buf_number(struct tl_buf *buf, uint64_t number);

@@ -25,10 +25,10 @@ static void on_acknowledged(struct tl_session *s)
         answer_position(s);
         return;
     }
-    tl_buf_printf(&out,
-                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-                  s->exchange->accept);
+    tl_buf_str(&out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                     "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
+    tl_buf_str(&out, s->exchange->accept);
+    tl_buf_str(&out, "\r\n\r\n");
     if (tl_session_own_buf(s, &out))
         tl_websocket_start(s);
 }

@@ -1,6 +1,8 @@
 #include "proto/http1.h"
 #include "proto/json.h"
 
+#define HEAD_ROOM 160 /* for the lines below; more is made where it is needed */
+
 static const struct {
     int status;
     const char *text;
@@ -53,6 +55,8 @@ void tl_http1_respond(struct tl_buf *out, const struct tl_http1_response *r)
 {
     bool interim = r->status < 200;
     bool bodyless = interim || r->status == 204 || r->status == 304;
+    if (tl_buf_reserve(out, HEAD_ROOM + r->extra.n + r->body.n) < 0)
+        return;
     tl_buf_str(out, "HTTP/1.1 ");
     tl_buf_number(out, (uint64_t)r->status);
     tl_buf_byte(out, ' ');

@@ -328,17 +328,35 @@ bool tl_ws_key_is_valid(struct tl_bytes key)
     return true;
 }
 
-void tl_ws_accept(struct tl_bytes key, char out[29])
+/*
+ * SHA-1 of the key and the GUID, whose length is known: padded here, as libmd pads a byte at a
+ * time, which costs as much as the hashing. FIPS 180-4 5.1.1.
+ */
+static void hash_key(struct tl_bytes key, uint8_t digest[SHA1_DIGEST_LENGTH])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    uint8_t digest[SHA1_DIGEST_LENGTH], accept[ACCEPT_N];
+    uint8_t blocks[2][SHA1_BLOCK_LENGTH] = {0};
+    const unsigned n = KEY_N + sizeof(guid) - 1, bits = 8 * n;
     SHA1_CTX sha1;
 
-    assert(key.n == KEY_N);
+    memcpy(blocks[0], key.p, KEY_N);
+    memcpy(blocks[0] + KEY_N, guid, sizeof(guid) - 1);
+    blocks[0][n] = 0x80;
+    blocks[1][SHA1_BLOCK_LENGTH - 2] = (uint8_t)(bits >> 8);
+    blocks[1][SHA1_BLOCK_LENGTH - 1] = (uint8_t)bits;
     SHA1Init(&sha1);
-    SHA1Update(&sha1, key.p, KEY_N);
-    SHA1Update(&sha1, (const uint8_t *)guid, sizeof(guid) - 1);
-    SHA1Final(digest, &sha1);
+    SHA1Transform(sha1.state, blocks[0]);
+    SHA1Transform(sha1.state, blocks[1]);
+    for (unsigned i = 0; i < SHA1_DIGEST_LENGTH; i++)
+        digest[i] = (uint8_t)(sha1.state[i / 4] >> (24 - i % 4 * 8));
+}
+
+void tl_ws_accept(struct tl_bytes key, char out[29])
+{
+    uint8_t digest[SHA1_DIGEST_LENGTH], accept[ACCEPT_N];
+
+    assert(key.n == KEY_N);
+    hash_key(key, digest);
     assert(tl_base64_size(sizeof(digest)) == ACCEPT_N);
     tl_base64_encode(tl_bytes(digest, sizeof(digest)), accept);
     memcpy(out, accept, ACCEPT_N);
