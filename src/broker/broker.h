@@ -88,6 +88,9 @@ struct tl_broker_events {
                        struct tl_bytes name, struct tl_bytes payload);
     /* A message that was over max-message and was dropped: a gap of one for its source. */
     void (*on_dropped)(void *hub, enum tl_source_kind kind, struct tl_bytes source);
+    /* Messages of any channel or pattern, but not of streams, may have been missed, though the link
+     * is up: a gap for all of them. Reason is printable text. */
+    void (*on_gap)(void *hub, const char *reason);
     /* Of streams. Reading goes on behind place; missed: entries that will not come, 0 if their
      * number is unknown; reason: static text. Comes before the entries that follow it, and before
      * on_subscribed, which says that all of the stream was read once. */

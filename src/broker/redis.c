@@ -165,7 +165,7 @@ struct tl_broker *tl_redis_new(struct tl_loop *loop, const struct tl_redis_optio
     }
     tl_redis_notice_init(&r->notice, address, tl_loop_now_ms(loop));
     tl_redis_sub_init(&r->sub, &r->broker, loop, &r->options, &r->notice);
-    tl_redis_pub_init(&r->pub, loop, &r->options, &r->notice);
+    tl_redis_pub_init(&r->pub, &r->broker, loop, &r->options, &r->notice);
     tl_redis_link_start(&r->sub.link);
     tl_redis_link_start(&r->pub.link);
     if (r->options.streams)

@@ -1,6 +1,7 @@
 #include "broker/redis_pub.h"
 
 #include "base/clock.h"
+#include "base/logger.h"
 #include "base/metrics.h"
 
 #include <assert.h>
@@ -78,12 +79,24 @@ static bool append_publish(struct tl_redis_pub *pub, struct tl_buf *out)
     return true;
 }
 
+static void append_role(struct tl_redis_pub *pub, struct tl_buf *out)
+{
+    pub->role.due = false;
+    tl_list_append(&pub->sent, &pub->role.node);
+    (void)tl_redis_link_command(out, 2, (const char *[]){"INFO", "replication"},
+                                (const size_t[]){4, 11});
+}
+
 static uint64_t fill(struct tl_redis_link *l, struct tl_buf *out)
 {
     struct tl_redis_pub *pub = TL_CONTAINER(l, struct tl_redis_pub, link);
     uint64_t n = 0;
     while (!tl_list_empty(&pub->unsent) && out->n < TL_REDIS_BATCH_BYTES && !out->failed)
         n += append_publish(pub, out);
+    if (pub->role.due && !l->mid_command && tl_list_empty(&pub->role.node)) {
+        append_role(pub, out);
+        n++;
+    }
     return n;
 }
 
@@ -158,11 +171,47 @@ static void on_refused(struct tl_redis_pub *pub, struct tl_publish *p, struct tl
     tell(p, denied ? TL_BROKER_DENIED : TL_BROKER_FAILED);
 }
 
+static void tell_change(struct tl_redis_pub *pub, enum tl_redis_role_change change)
+{
+    static const char *const reasons[] = {
+        [TL_REDIS_ROLE_CUT_OFF] = "the replica has lost its master",
+        [TL_REDIS_ROLE_JOINED] = "the replica has joined its master",
+        [TL_REDIS_ROLE_MASTER] = "the replica has become a master",
+    };
+    tl_logger(TL_WARN, "redis %s: %s: messages may be missing", pub->notice->address,
+              reasons[change]);
+    pub->broker->events->on_gap(pub->broker->hub, reasons[change]);
+}
+
+/* An error: we may not ask, or it does not know. Then nothing is known. */
+static void on_role(struct tl_redis_pub *pub, const struct tl_resp *reply)
+{
+    tl_list_remove(&pub->role.node);
+    if (reply->top.type != TL_RESP_STRING || reply->top.oversize)
+        return;
+    enum tl_redis_role_change change = tl_redis_role_read(&pub->role.seen, reply->top.bytes);
+    if (change != TL_REDIS_ROLE_SAME)
+        tell_change(pub, change);
+}
+
+static void on_role_timer(struct tl_timer *timer)
+{
+    struct tl_redis_pub *pub = TL_CONTAINER(timer, struct tl_redis_pub, role.timer);
+    pub->role.due = true;
+    tl_loop_timer_start(pub->link.loop, timer, pub->link.options->ping_ms);
+    tl_redis_link_flush(&pub->link);
+}
+
 static const char *on_reply(struct tl_redis_link *l, const struct tl_resp *reply)
 {
     struct tl_redis_pub *pub = TL_CONTAINER(l, struct tl_redis_pub, link);
     if (tl_list_empty(&pub->sent))
         return "protocol error: an answer to nothing";
+    if (pub->sent.next == &pub->role.node) {
+        l->answered++;
+        on_role(pub, reply);
+        return NULL;
+    }
     struct tl_publish *p = publish_of(pub->sent.next);
     bool is_answer =
         p->stream ? reply->top.type == TL_RESP_STRING && tl_entry_id_parse(reply->top.bytes, &p->id)
@@ -188,6 +237,7 @@ static void on_up(struct tl_redis_link *l)
 {
     struct tl_redis_pub *pub = TL_CONTAINER(l, struct tl_redis_pub, link);
     tl_redis_notice_up(pub->notice, TL_REDIS_PUB, tl_loop_now_ms(l->loop));
+    tl_loop_timer_start(l->loop, &pub->role.timer, 0);
 }
 
 static void on_trouble(struct tl_redis_link *l, const char *reason, uint64_t retry_ms)
@@ -200,6 +250,9 @@ static void on_trouble(struct tl_redis_link *l, const char *reason, uint64_t ret
 static void end_all(struct tl_redis_pub *pub)
 {
     pub->offset = 0;
+    pub->role.due = false;
+    tl_list_remove(&pub->role.node);
+    tl_timer_stop(tl_loop_timers(pub->link.loop), &pub->role.timer);
     tell_waiting(pub, &pub->sent, TL_BROKER_UNKNOWN);
     tell_waiting(pub, &pub->unsent, TL_BROKER_DOWN);
 }
@@ -212,10 +265,12 @@ static void on_down(struct tl_redis_link *l, const char *reason)
 
 static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};
 
-void tl_redis_pub_init(struct tl_redis_pub *pub, struct tl_loop *loop,
+void tl_redis_pub_init(struct tl_redis_pub *pub, struct tl_broker *broker, struct tl_loop *loop,
                        const struct tl_redis_options *options, struct tl_redis_notice *notice)
 {
-    *pub = (struct tl_redis_pub){.notice = notice};
+    *pub = (struct tl_redis_pub){.broker = broker, .notice = notice};
+    tl_list_init(&pub->role.node);
+    tl_timer_init(&pub->role.timer, on_role_timer);
     tl_list_init(&pub->unsent);
     tl_list_init(&pub->sent);
     tl_list_init(&pub->done);

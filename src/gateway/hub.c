@@ -480,12 +480,23 @@ static void on_dropped(void *arg, enum tl_source_kind kind, struct tl_bytes sour
         tl_hub_tell_gap(hub, channel, 1, "message over max-message");
 }
 
+static void on_gap(void *arg, const char *reason)
+{
+    struct tl_hub *hub = arg;
+    for (struct tl_list *l = hub->order.next; l != &hub->order; l = l->next) {
+        struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, order);
+        if (!channel->stream && tl_channel_is_subscribed(&channel->life))
+            tl_hub_tell_gap(hub, channel, 0, reason);
+    }
+}
+
 const struct tl_broker_events tl_hub_broker_events = {
     .on_link = on_link,
     .on_subscribed = on_subscribed,
     .on_unsubscribed = on_unsubscribed,
     .on_message = on_message,
     .on_dropped = on_dropped,
+    .on_gap = on_gap,
     .on_place = tl_hub_on_place,
     .on_entry = tl_hub_on_entry,
     .on_sought = tl_hub_on_sought,

@@ -182,6 +182,8 @@ static void answer(struct conn *c, const struct tl_bytes *words, unsigned n)
         add_text(c, "+OK\r\n");
     else if (tl_bytes_ieq(words[0], TL_LIT("PING")))
         add_text(c, c->names_n > 0 ? "*2\r\n$4\r\npong\r\n$0\r\n\r\n" : "+PONG\r\n");
+    else if (tl_bytes_ieq(words[0], TL_LIT("INFO")))
+        add_text(c, "$13\r\nrole:master\r\n\r\n");
     else if (tl_bytes_ieq(words[0], TL_LIT("PUBLISH")) && n == 3) {
         model_was_published(model_message_of(words[2]));
         snprintf(count, sizeof count, ":%u\r\n", publish(words[1], words[2]));
