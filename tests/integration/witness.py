@@ -110,7 +110,7 @@ class Watcher(threading.Thread):
         self.entries, self.wire, self.error = [], None, None
         self.last, self.live = -1, False
         self.ending = threading.Event()
-        self.connect()
+        self.come_back()
         self.start()
 
     def note(self, what, value=None):
@@ -150,7 +150,8 @@ class Watcher(threading.Thread):
     def come_back(self):
         while not self.ending.wait(PAUSE):
             try:
-                self.wire.close()
+                if self.wire:
+                    self.wire.close()
                 self.connect()
                 return
             except (Refused, Ended, OSError):
@@ -182,7 +183,7 @@ class SseWatcher(Watcher):
         headers = {"Last-Event-ID": self.last_id} if self.last_id else None
         self.wire = Sse(self.gateway, self.path("sse"), headers=headers, timeout=3600)
         if not self.last_id:
-            self.last_id = self.wire.acked().last_id
+            self.last_id = self.wire.named("position").id  # whatever is told of the link before
             self.note("acked")
 
     def read(self):
