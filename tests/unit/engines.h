@@ -36,11 +36,23 @@ static inline bool on_uring(void)
     return test_engine->engine == TL_ENGINE_URING;
 }
 
+static inline bool under_valgrind(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
+/* The step through cases that take a whole gateway each: all of them, or under valgrind, where each
+ * takes 50 times as long, a share. */
+static inline uint64_t stride_of(uint64_t stride)
+{
+    return under_valgrind() ? 7 * stride : stride;
+}
+
 /* valgrind 3.19 does not know that waiting for io_uring blocks: no other thread runs meanwhile. */
 static inline void skip_if_other_threads_stand_still(void)
 {
-    const char *preload = getenv("LD_PRELOAD");
-    if (on_uring() && preload != NULL && strstr(preload, "vgpreload") != NULL)
+    if (on_uring() && under_valgrind())
         skip();
 }
 

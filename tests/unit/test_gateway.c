@@ -60,7 +60,7 @@ static void any_failing_allocation_hurts_only_whom_it_hits(void **state)
 {
     (void)state;
     uint64_t n = count_allocations();
-    for (uint64_t i = 0; i < n; i++)
+    for (uint64_t i = 0; i < n; i += stride_of(1))
         run_short_of_memory((int64_t)i, 1);
 }
 
@@ -68,7 +68,7 @@ static void memory_that_stays_away_is_survived(void **state)
 {
     (void)state;
     uint64_t n = count_allocations();
-    for (uint64_t i = 0; i < n; i += 1 + n / 16)
+    for (uint64_t i = 0; i < n; i += stride_of(1 + n / 16))
         run_short_of_memory((int64_t)i, -1);
 }
 

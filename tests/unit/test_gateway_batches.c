@@ -174,7 +174,7 @@ static void failing_allocations_are_survived(void **state)
 {
     (void)state;
     for (size_t term = 0; term < TERMS_N; term++) {
-        uint64_t n = tell_story(term, INT64_MAX), stride = n / SAMPLES_N + 1;
+        uint64_t n = tell_story(term, INT64_MAX), stride = stride_of(n / SAMPLES_N + 1);
         for (uint64_t skip = term; skip < n; skip += stride)
             tell_story(term, (int64_t)skip);
     }

@@ -114,7 +114,7 @@ static void each_call_fails(enum call call, const int *errors, size_t errors_n, 
 {
     run_with_failure(call, 0, 0);
     uint64_t n = kernel.made[call], i = 0;
-    for (uint64_t at = 0; at < n; at += stride, i++) {
+    for (uint64_t at = 0; at < n; at += stride_of(stride), i++) {
         int error = errors[i % errors_n];
         bool complete = run_with_failure(call, at, error);
         assert_true(complete || error != EINTR);
@@ -139,7 +139,7 @@ static void a_send_that_fails_costs_one_connection_at_most(void **state)
 static void a_send_without_kernel_memory_is_tried_again(void **state)
 {
     (void)state;
-    for (uint64_t at = 0; at < 120; at += 7) {
+    for (uint64_t at = 0; at < 120; at += stride_of(7)) {
         assert_true(run_with_failure(SEND, at, ENOBUFS));
         assert_true(run_with_failure(SEND, at, ENOMEM));
     }
