@@ -89,11 +89,12 @@ def visit(wires, names, request):
         wire.expected = len(names[i::len(wires)])
         wire.send(b"".join(request(name) for name in names[i::len(wires)]))
     for wire in wires:
-        seen = 0
+        seen, mark = 0, b'"position":"'
         while seen < wire.expected:
             assert wire.more()
-            seen += wire.held.count(b'"position":"')
-            wire.held = wire.held[-20:] if not wire.held.endswith(b"}\n") else b""
+            *before, rest = wire.held.split(mark)
+            seen, wire.held = seen + len(before), rest[1 - len(mark):]
+        assert seen == wire.expected
 
 
 ROUNDS = 10  # after the second one the process has all that it needs
