@@ -275,6 +275,16 @@ class Gateway:
         except TimeIsUp:
             raise TimeIsUp(f"{name} is {self.metric(name)}, wanted {value}") from None
 
+    def wait_acknowledged(self, channel):
+        """The subscriptions of now are acknowledged. The question goes through each worker's mail, so a
+        second one is answered behind what made the channel live."""
+        def is_live():
+            answer = self.get(f"/channels/{channel}")
+            return answer.status == 200 and answer.json()["state"] == "live"
+
+        wait_for(is_live, f"{channel} is live")
+        assert is_live()
+
     def open_files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

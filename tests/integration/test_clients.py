@@ -91,6 +91,7 @@ def test_npm_eventsource_reads_everything(serve, node, channel):
     client = node("eventsource_client.mjs", f"{g.url}/sse/{channel}", len(PAYLOADS + BINARY))
     assert client.line() == "open"
     wait_for(lambda: g.metric("subscriptions") == 1, "subscribed")
+    g.wait_acknowledged(channel)
     for payload in PAYLOADS + BINARY:
         g.publish(channel, payload)
     for payload in PAYLOADS:
