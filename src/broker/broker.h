@@ -52,6 +52,19 @@ struct tl_publish {
     void (*on_published)(struct tl_publish *publish);
 };
 
+/* A value of the broker's store that is to be read. Owner: the caller, until on_fetched; it must
+ * outlive the broker's use. */
+struct tl_fetch {
+    struct tl_list node; /* the broker's */
+    uint32_t pong;       /* likewise */
+    struct tl_bytes key;
+    /* The value, lent for the call. Not called where there is none. */
+    void (*on_value)(struct tl_fetch *fetch, struct tl_bytes value);
+    enum tl_broker_status status; /* filled in before on_fetched */
+    /* All that was published to subscribed channels before the key was read has been delivered. */
+    void (*on_fetched)(struct tl_fetch *fetch);
+};
+
 /* How a place in a stream follows what the hub has of it. */
 enum tl_continuity {
     TL_STREAM_FIRST,  /* it had nothing */
@@ -123,10 +136,15 @@ struct tl_broker_ops {
                 struct tl_entry_id to, uint64_t msgs_max, uint64_t bytes_max);
     /* on_published follows in every case, later. */
     void (*publish)(struct tl_broker *b, struct tl_publish *publish);
+    /* Read a key; on_fetched follows in every case, with a link that is down only once it is up or
+     * the broker is stopped, and may come from inside of stop() alone. A value over max-message is
+     * FAILED, and so is what is no string. NULL where there are no keys to read. */
+    void (*fetch)(struct tl_broker *b, struct tl_fetch *fetch);
     /* Up, as of now: true when subscribing and publishing both work. */
     bool (*is_up)(const struct tl_broker *b);
-    /* Stop using the loop: links are closed, outstanding publishes complete with DOWN or UNKNOWN
-     * before it returns; no event afterwards. The memory goes with free, after the loop ran out. */
+    /* Stop using the loop: links are closed, outstanding publishes and fetches complete with DOWN
+     * or UNKNOWN before it returns; no event afterwards. The memory goes with free, after the loop
+     * ran out. */
     void (*stop)(struct tl_broker *b);
     void (*free)(struct tl_broker *b);
 };

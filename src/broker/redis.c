@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/metrics.h"
+#include "broker/redis_key.h"
 #include "broker/redis_pub.h"
 #include "broker/redis_stream.h"
 #include "broker/redis_sub.h"
@@ -17,6 +18,7 @@ struct redis {
     struct tl_redis_sub sub;
     struct tl_redis_pub pub;
     struct tl_redis_streams streams; /* with options.streams */
+    struct tl_redis_keys keys;       /* with options.keys */
 };
 
 static struct redis *redis_of(struct tl_broker *b)
@@ -56,6 +58,11 @@ static void publish(struct tl_broker *b, struct tl_publish *p)
     tl_redis_pub_publish(&redis_of(b)->pub, p);
 }
 
+static void fetch(struct tl_broker *b, struct tl_fetch *f)
+{
+    tl_redis_keys_fetch(&redis_of(b)->keys, f);
+}
+
 static bool is_up(const struct tl_broker *b)
 {
     const struct redis *r = (const struct redis *)(const void *)b; /* its first member */
@@ -69,6 +76,8 @@ static void stop(struct tl_broker *b)
     tl_redis_pub_stop(&redis_of(b)->pub);
     if (redis_of(b)->options.streams)
         tl_redis_streams_stop(&redis_of(b)->streams);
+    if (redis_of(b)->options.keys)
+        tl_redis_keys_stop(&redis_of(b)->keys);
     tl_metric_set(TL_M_BROKER_UP, 0);
 }
 
@@ -92,6 +101,8 @@ static void redis_free(struct tl_broker *b)
     tl_redis_pub_deinit(&r->pub);
     if (r->options.streams)
         tl_redis_streams_deinit(&r->streams);
+    if (r->options.keys)
+        tl_redis_keys_deinit(&r->keys);
     free_options(r);
     tl_free(r);
 }
@@ -103,6 +114,7 @@ static const struct tl_broker_ops ops = {
     .follow = follow,
     .seek = seek,
     .publish = publish,
+    .fetch = fetch,
     .is_up = is_up,
     .stop = stop,
     .free = redis_free,
@@ -168,6 +180,10 @@ struct tl_broker *tl_redis_new(struct tl_loop *loop, const struct tl_redis_optio
     tl_redis_pub_init(&r->pub, &r->broker, loop, &r->options, &r->notice);
     tl_redis_link_start(&r->sub.link);
     tl_redis_link_start(&r->pub.link);
+    if (r->options.keys) {
+        tl_redis_keys_init(&r->keys, loop, &r->options, &r->notice, &r->sub);
+        tl_redis_link_start(&r->keys.link);
+    }
     if (r->options.streams)
         tl_redis_streams_start(&r->streams);
     return &r->broker;

@@ -1,8 +1,8 @@
 /*
  * The broker on Redis, Pub/Sub and Streams: one link that subscribes and one that publishes, and
- * those that follow streams (redis_stream.h), each restored for ever after a loss. It keeps no
- * channel and no message; what was subscribed is the hub's to know, and what was published while a
- * link was down is refused, never kept for later.
+ * those that follow streams (redis_stream.h) and read keys (redis_key.h), each restored for ever
+ * after a loss. It keeps no channel and no message; what was subscribed is the hub's to know, and
+ * what was published while a link was down is refused, never kept for later.
  */
 #ifndef TL_BROKER_REDIS_H
 #define TL_BROKER_REDIS_H
@@ -13,6 +13,8 @@
 /* Publishes that wait for their answer or for the wire; more are refused with FULL. */
 #define TL_REDIS_PUBLISHES_MAX     65536
 #define TL_REDIS_PUBLISH_BYTES_MAX ((size_t)64 << 20)
+/* Keys that wait for their answer, likewise. */
+#define TL_REDIS_FETCHES_MAX       65536
 #define TL_REDIS_PING_MS           1000
 #define TL_REDIS_DEAD_MS           3000
 #define TL_REDIS_DIAL_TIMEOUT_MS   3000
@@ -34,6 +36,7 @@ struct tl_redis_options {
     uint32_t dial_timeout_ms;
     uint32_t auth_retry_ms;
     bool streams; /* streams will be followed */
+    bool keys;    /* keys will be read */
 };
 
 /*

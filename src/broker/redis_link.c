@@ -18,6 +18,8 @@ enum { PING_NONE, PING_DUE, PING_SENT };
 #define STABLE_MS 1000
 /* How long received bytes are waited for after a send failed. */
 #define BROKEN_MS 200
+/* And when a send that found no memory is tried again. */
+#define MEMORY_RETRY_MS 20
 /* Bytes in the last second or two above which an end of the subscriber's link looks like Redis'
  * buffer limit; the lower one where the end was a rough one. */
 #define FLOOD_BYTES ((uint64_t)64 << 10)
@@ -175,8 +177,11 @@ static void watch(struct tl_redis_link *l);
 
 static void on_send_error(struct tl_redis_link *l, ssize_t n)
 {
-    if (n == -ENOMEM) /* the watchdog's next tick tries again */
+    if (n == -ENOMEM) { /* not now: the watchdog's next tick tries again */
+        if (l->state == TL_REDIS_UP)
+            tl_loop_timer_start(l->loop, &l->timer, MEMORY_RETRY_MS);
         return;
+    }
     l->flight.broken = true;
     tl_loop_timer_start(l->loop, &l->timer, BROKEN_MS);
 }
@@ -258,6 +263,21 @@ static void on_watch(struct tl_redis_link *l)
     flush(l);
 }
 
+uint32_t tl_redis_link_ping(struct tl_redis_link *l)
+{
+    assert(l->state == TL_REDIS_UP);
+    if (l->ping.state == PING_SENT) {
+        l->ping.again = true;
+        return l->ping.answered + 2;
+    }
+    if (l->ping.state == PING_NONE) {
+        l->ping.state = PING_DUE;
+        l->ping.since_ms = tl_loop_now_ms(l->loop);
+        watch(l);
+    }
+    return l->ping.answered + 1;
+}
+
 static void on_timer(struct tl_timer *timer)
 {
     struct tl_redis_link *l = TL_CONTAINER(timer, struct tl_redis_link, timer);
@@ -309,6 +329,8 @@ static void on_all_answered(struct tl_redis_link *l)
     l->state = TL_REDIS_UP;
     l->up_ms = l->life_ms = tl_loop_now_ms(l->loop);
     l->ping.state = PING_NONE;
+    l->ping.again = false;
+    l->ping.answered += 2; /* whatever was waited for on the link before */
     l->sent = l->answered = 0;
     l->mid_command = false;
     tl_metric_add(TL_M_BROKER_CONNECTS, 1);
@@ -338,6 +360,14 @@ static void on_handshake_reply(struct tl_redis_link *l)
 
 /* ---- receiving ---- */
 
+static void end_ping(struct tl_redis_link *l)
+{
+    l->ping.answered++;
+    l->ping.state = l->ping.again ? PING_DUE : PING_NONE;
+    l->ping.since_ms = l->ping.again ? tl_loop_now_ms(l->loop) : l->ping.since_ms;
+    l->ping.again = false;
+}
+
 static bool is_ping_answer(const struct tl_redis_link *l)
 {
     if (l->ping.state != PING_SENT || l->answered != l->ping.before)
@@ -364,11 +394,13 @@ static void on_reply(struct tl_redis_link *l)
     if (l->state == TL_REDIS_HANDSHAKE) {
         on_handshake_reply(l);
     } else if (is_ping_answer(l)) {
-        l->ping.state = PING_NONE;
+        end_ping(l);
         watch(l); /* for the next silence, not for this PING's death */
         /* LOADING, MASTERDOWN: alive, but messages may be missing meanwhile. */
         if (is_error && !error_starts(top->bytes, "NOPERM"))
             lose_for_error(l, "PING refused");
+        else if (l->handler->on_pong)
+            l->handler->on_pong(l);
     } else if (is_error && l->answered == l->sent) {
         lose_for_error(l, "closed by Redis");
     } else {

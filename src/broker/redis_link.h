@@ -28,6 +28,8 @@ struct tl_redis_link_handler {
     /* Append what there is to send until out->n >= TL_REDIS_BATCH_BYTES; l->mid_command tells if it
      * ends within a command. Returns how many answers more are due. */
     uint64_t (*fill)(struct tl_redis_link *l, struct tl_buf *out);
+    /* A PING was answered; NULL where nobody cares. */
+    void (*on_pong)(struct tl_redis_link *l);
 };
 
 enum tl_redis_link_state {
@@ -63,6 +65,8 @@ struct tl_redis_link {
         uint8_t state;
         uint64_t since_ms; /* when it became due */
         uint64_t before;   /* answers that are due before its own */
+        bool again;        /* another one is due behind it */
+        uint32_t answered; /* see tl_redis_link_ping() */
     } ping;
     uint64_t sent, answered; /* of the owner's answers */
     bool mid_command;
@@ -86,6 +90,13 @@ void tl_redis_link_start(struct tl_redis_link *l);
 /* There is something to send. Loop's thread, from a callback of the loop, never from inside a call
  * of the broker's interface: the link may be lost in it. Nothing is done unless the link is up. */
 void tl_redis_link_flush(struct tl_redis_link *l);
+
+/*
+ * Ask for a PING that is sent from now on; the owner flushes. Once l->ping.answered has come as far
+ * as the number returned (it wraps around), all is here that Redis sent before it got that PING, or
+ * the link was lost since. Of a link that is up.
+ */
+uint32_t tl_redis_link_ping(struct tl_redis_link *l);
 
 /* Lose the link for a reason of the owner's, and try again. From a callback of the loop. */
 void tl_redis_link_lose(struct tl_redis_link *l, const char *reason);

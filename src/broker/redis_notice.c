@@ -76,6 +76,17 @@ void tl_redis_notice_down(struct tl_redis_notice *n, unsigned link, const char *
         tl_logger(TL_WARN, "redis %s: %s; trying again", n->address, reason);
 }
 
+void tl_redis_notice_aside(struct tl_redis_notice *n, const char *use, const char *reason,
+                           uint64_t retry_ms, uint64_t now_ms)
+{
+    bool again;
+    char cause[200];
+    snprintf(cause, sizeof cause, "%s: %s", use, reason);
+    if (is_due(n, cause, now_ms, &again))
+        tl_logger(TL_WARN, "redis %s: %s; trying again%s", n->address, cause,
+                  retry_ms >= 1000 ? " every few seconds" : "");
+}
+
 void tl_redis_notice_refused(struct tl_redis_notice *n, const char *command, struct tl_bytes name,
                              const char *words, uint64_t now_ms)
 {

@@ -35,6 +35,10 @@ void tl_redis_notice_up(struct tl_redis_notice *n, unsigned link, uint64_t now_m
 void tl_redis_notice_down(struct tl_redis_notice *n, unsigned link, const char *reason,
                           uint64_t retry_ms, uint64_t now_ms);
 
+/* The same of a link without which all is well but for what it is for. */
+void tl_redis_notice_aside(struct tl_redis_notice *n, const char *use, const char *reason,
+                           uint64_t retry_ms, uint64_t now_ms);
+
 /* Redis refused a command on a link that stays up. */
 void tl_redis_notice_refused(struct tl_redis_notice *n, const char *command, struct tl_bytes name,
                              const char *words, uint64_t now_ms);

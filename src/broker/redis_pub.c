@@ -263,7 +263,8 @@ static void on_down(struct tl_redis_link *l, const char *reason)
     end_all(TL_CONTAINER(l, struct tl_redis_pub, link));
 }
 
-static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};
+static const struct tl_redis_link_handler handler = {on_up,    on_down, on_trouble,
+                                                     on_reply, fill,    NULL};
 
 void tl_redis_pub_init(struct tl_redis_pub *pub, struct tl_broker *broker, struct tl_loop *loop,
                        const struct tl_redis_options *options, struct tl_redis_notice *notice)

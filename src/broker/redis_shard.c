@@ -169,7 +169,8 @@ static void on_down(struct tl_redis_link *l, const char *reason)
     (void)reason;
 }
 
-static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};
+static const struct tl_redis_link_handler handler = {on_up,    on_down, on_trouble,
+                                                     on_reply, fill,    NULL};
 
 /* ---- which stream is where ---- */
 

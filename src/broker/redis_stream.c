@@ -339,7 +339,8 @@ static uint64_t fill(struct tl_redis_link *l, struct tl_buf *out)
     return tl_redis_stream_fill(of_link(l), out);
 }
 
-static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};
+static const struct tl_redis_link_handler handler = {on_up,    on_down, on_trouble,
+                                                     on_reply, fill,    NULL};
 
 /* Whether notifications were switched on or off meanwhile. */
 static void on_look(struct tl_timer *timer)

@@ -326,14 +326,30 @@ static void on_trouble(struct tl_redis_link *l, const char *reason, uint64_t ret
     tl_redis_notice_down(sub->notice, TL_REDIS_SUB, reason, retry_ms, tl_loop_now_ms(l->loop));
 }
 
+static void on_pong(struct tl_redis_link *l)
+{
+    struct tl_redis_sub *sub = TL_CONTAINER(l, struct tl_redis_sub, link);
+    tl_loop_defer(l->loop, &sub->task); /* another one may be due */
+    if (sub->ponged)
+        tl_loop_defer(l->loop, sub->ponged);
+}
+
+uint32_t tl_redis_sub_ping(struct tl_redis_sub *sub)
+{
+    tl_loop_defer(sub->link.loop, &sub->task);
+    return tl_redis_link_ping(&sub->link);
+}
+
 static void on_down(struct tl_redis_link *l, const char *reason)
 {
     struct tl_redis_sub *sub = TL_CONTAINER(l, struct tl_redis_sub, link);
     forget_requests(sub);
+    on_pong(l); /* for whoever waits */
     sub->broker->events->on_link(sub->broker->hub, TL_SOURCE_CHANNEL, false, reason);
 }
 
-static const struct tl_redis_link_handler handler = {on_up, on_down, on_trouble, on_reply, fill};
+static const struct tl_redis_link_handler handler = {on_up,    on_down, on_trouble,
+                                                     on_reply, fill,    on_pong};
 
 void tl_redis_sub_init(struct tl_redis_sub *sub, struct tl_broker *broker, struct tl_loop *loop,
                        const struct tl_redis_options *options, struct tl_redis_notice *notice)

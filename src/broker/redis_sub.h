@@ -13,6 +13,8 @@ struct tl_redis_sub {
     struct tl_broker *broker; /* its events are called */
     struct tl_redis_notice *notice;
     struct tl_task task;
+    struct tl_task
+        *ponged; /* deferred with each answer to a PING, and when the link is lost; or NULL */
     /* Requests: a byte of verb and marks, two of length, the name. Answered ones lie before
      * `head`, sent ones before `next`. */
     struct tl_buf requests;
@@ -26,6 +28,9 @@ void tl_redis_sub_init(struct tl_redis_sub *sub, struct tl_broker *broker, struc
 /* Request it with the next batch, at the end of this turn. Dropped unless the link is up. */
 void tl_redis_sub_request(struct tl_redis_sub *sub, bool subscribe, enum tl_source_kind kind,
                           struct tl_bytes name);
+
+/* As tl_redis_link_ping(), and it will be sent. */
+uint32_t tl_redis_sub_ping(struct tl_redis_sub *sub);
 
 /* No event afterwards. */
 void tl_redis_sub_stop(struct tl_redis_sub *sub);
