@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #define GLOB_MAX 255
-#define KEYS_MAX 16
+#define KEYS_MAX 24
 
 enum { SOURCE_PUBSUB, SOURCE_STREAM };
 
@@ -16,7 +16,8 @@ struct keys {
     uint64_t history, bytes, age_ms;
     int overflow, on_gap, source;
     char *max_rate, *field;
-    uint64_t maxlen, minid_ms;
+    uint64_t maxlen, minid_ms, ttl_ms, stale_after_ms;
+    char *snapshot;
 };
 
 /* "4/s", "1/10s" as an interval in milliseconds; 0 if it is none. */
@@ -50,6 +51,16 @@ static const char *check_field(const char *text)
     return n > 0 && n <= TL_STREAM_FIELD_MAX ? NULL : "is no field's name of 1 to 63 bytes";
 }
 
+#define KEY_PREFIX "key:"
+
+static const char *check_snapshot(const char *text)
+{
+    size_t n = strlen(KEY_PREFIX);
+    return strcmp(text, "log") == 0 || (strncmp(text, KEY_PREFIX, n) == 0 && text[n])
+               ? NULL
+               : "must be log or key:TEMPLATE, as in key:tram_{id}:last";
+}
+
 #define ROW(type_, field_, name_, value_, def_, min_, max_, check_, help_)                         \
     {                                                                                              \
         .name = (name_), .value = (value_), .default_text = (def_), .help = (help_),               \
@@ -81,6 +92,18 @@ static const struct tl_option table[] = {
         "entries; without this or minid it only grows"),
     ROW(DURATION, minid_ms, "minid", "D", "1h", 1000, 10000 * TL_HOUR, NULL,
         "or to those that are not older than about D"),
+    ROW(DURATION, ttl_ms, "ttl", "D", "0s", 0, 24 * TL_HOUR, NULL,
+        "how long the channel outlives its last client, with its log and its upstream "
+        "subscription; in place of --linger and --history-ttl"),
+    ROW(STRING, snapshot, "snapshot", "log|key:TEMPLATE", "log", 0, 0, check_snapshot,
+        "whoever subscribes without a position or history begins with the newest message of the "
+        "log; with a key and no message in the log, with the value of that key of Redis, read once "
+        "for all: 'tram_{id}: snapshot=key:tram_{id}:last', or {channel} for the whole name; on "
+        "SSE "
+        "behind an event snapshot with its age"),
+    ROW(DURATION, stale_after_ms, "stale_after", "D", "180s", 100, 10000 * TL_HOUR, NULL,
+        "without a message for so long SSE clients are told an event expired, and newcomers get no "
+        "snapshot"),
 };
 #undef ROW
 #define TABLE_N (sizeof table / sizeof *table)
@@ -111,6 +134,10 @@ static void fill(struct tl_channel_rule *rule, const struct keys *keys, char *co
     rule->overflow = (enum tl_overflow)keys->overflow;
     rule->interval_ms = *keys->max_rate ? parse_rate(keys->max_rate) : 0;
     rule->close_on_gap = keys->on_gap == 1;
+    rule->has_ttl = has_key(argv, argc, "ttl");
+    rule->ttl_ms = rule->has_ttl ? keys->ttl_ms : 0;
+    rule->snapshot = has_key(argv, argc, "snapshot");
+    rule->stale_after_ms = has_key(argv, argc, "stale_after") ? keys->stale_after_ms : 0;
     if (keys->source != SOURCE_STREAM)
         return;
     snprintf(rule->stream.field, sizeof rule->stream.field, "%s", keys->field);
@@ -118,6 +145,14 @@ static void fill(struct tl_channel_rule *rule, const struct keys *keys, char *co
         rule->stream.len_max = keys->maxlen;
     if (has_key(argv, argc, "minid"))
         rule->stream.age_max_ms = keys->minid_ms;
+}
+
+/* The key that the rule names, empty without one. */
+static struct tl_bytes key_text(const struct keys *keys)
+{
+    struct tl_bytes text = tl_bytes_str(keys->snapshot);
+    return tl_bytes_starts(text, TL_LIT(KEY_PREFIX)) ? tl_bytes_skip(text, strlen(KEY_PREFIX))
+                                                     : tl_bytes(NULL, 0);
 }
 
 /* What does not go together, or NULL. */
@@ -129,9 +164,38 @@ static const char *find_conflict(const struct keys *keys, char *const *argv, int
     for (size_t i = 0; keys->source != SOURCE_STREAM && i < 3; i++)
         if (has_key(argv, argc, of_streams[i]))
             return "field, maxlen and minid go with source=stream";
+    if (keys->source == SOURCE_STREAM && key_text(keys).n > 0)
+        return "snapshot=key goes with source=pubsub; what a stream holds is read by its position";
     if (has_key(argv, argc, "maxlen") && has_key(argv, argc, "minid"))
         return "either maxlen or minid: Redis takes one of them";
     return NULL;
+}
+
+/* Places in the pattern, and the key that is made with them. */
+static int name_places(const char *text, struct tl_channel_rule *rule, struct tl_bytes key,
+                       char *error, size_t error_n)
+{
+    const char *wrong = "";
+    if (key.n == 0 && !memchr(rule->glob.p, '{', rule->glob.n))
+        return 0;
+    struct tl_key_template *names = tl_alloc(sizeof *names);
+    if (!names) {
+        snprintf(error, error_n, "out of memory");
+        return -ENOMEM;
+    }
+    if (tl_key_template_compile(names, rule->glob, key, &wrong) < 0) {
+        tl_free(names);
+        return fail(error, error_n, text, wrong);
+    }
+    rule->names = names;
+    rule->glob = tl_key_template_glob(names);
+    return 0;
+}
+
+void tl_channel_rule_deinit(struct tl_channel_rule *rule)
+{
+    tl_free(rule->names);
+    rule->names = NULL;
 }
 
 /* Each "key=value" as a flag of its own: what parses flags parses rules too. */
@@ -152,6 +216,8 @@ static int parse_keys(const char *text, int argc, char **argv, struct tl_channel
         r = fail(error, error_n, text, conflict);
     else
         fill(rule, &keys, argv, argc);
+    if (r == 0)
+        r = name_places(text, rule, key_text(&keys), error, error_n);
     tl_optparse_deinit(&p);
     return r;
 }

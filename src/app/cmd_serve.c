@@ -74,6 +74,15 @@ static bool has_streams(const struct serve *serve)
     return found;
 }
 
+static bool has_keys(const struct serve *serve)
+{
+    const struct tl_config *config = &serve->config.config;
+    bool found = false;
+    for (size_t i = 0; i < config->rules_n; i++)
+        found = found || tl_config_has_key(&config->rules[i]);
+    return found;
+}
+
 static int set_broker(struct serve *serve)
 {
     struct tl_loop *loop = tl_gateway_loop(serve->gateway);
@@ -82,6 +91,10 @@ static int set_broker(struct serve *serve)
     struct tl_broker *broker;
     if (o->redis[0] == 0 && has_streams(serve)) {
         tl_command_say("serve", "--channel: source=stream needs --redis");
+        return -EINVAL;
+    }
+    if (o->redis[0] == 0 && has_keys(serve)) {
+        tl_command_say("serve", "--channel: snapshot=key needs --redis");
         return -EINVAL;
     }
     if (o->redis[0] == 0) {
@@ -108,6 +121,7 @@ static int set_broker(struct serve *serve)
                       .ping_ms = (uint32_t)o->redis_ping_ms,
                       .dead_ms = (uint32_t)o->redis_dead_ms,
                       .streams = has_streams(serve),
+                      .keys = has_keys(serve),
                   });
     }
     if (!broker)

@@ -188,6 +188,8 @@ int tl_serve_config_init(struct tl_serve_config *ret_config, const struct tl_opt
 
 void tl_serve_config_deinit(struct tl_serve_config *serve)
 {
+    for (size_t i = 0; serve->rules && i < serve->config.rules_n; i++)
+        tl_channel_rule_deinit(&serve->rules[i]);
     tl_routes_deinit(&serve->routes);
     tl_live_map_deinit(&serve->map);
     tl_free(serve->patterns);

@@ -36,6 +36,14 @@
     X(WAKES, COUNTER, "wakes", "times a thread was woken by mail from another")                    \
     X(MESSAGES_REREAD, COUNTER, "messages_reread",                                                 \
       "older messages that were read from streams for clients that came back")                     \
+    X(SNAPSHOTS, COUNTER, "snapshots", "newcomers that began with a snapshot")                     \
+    X(SNAPSHOT_READS, COUNTER, "snapshot_reads", "keys asked for a snapshot, once for a channel")  \
+    X(SNAPSHOT_FAILURES, COUNTER, "snapshot_failures",                                             \
+      "of those, not answered with a value or none")                                               \
+    X(SNAPSHOTS_DROPPED, COUNTER, "snapshots_dropped",                                             \
+      "of those, answered when a live message had come first, or the link was lost")               \
+    X(CHANNELS_EXPIRED, COUNTER, "channels_expired",                                               \
+      "times a channel had no message for stale_after")                                            \
     X(PUBLISHED, COUNTER, "messages_published", "messages handed to the broker")                   \
     X(PUBLISH_FAILED, COUNTER, "publish_failed", "publishes refused or failed")                    \
     X(SENDS, COUNTER, "sends", "sends of lane bytes that were taken by a connection")              \

@@ -273,14 +273,18 @@ bool tl_view_is_renewed_behind(const struct tl_view *view, uint64_t off)
            tl_chain_mark(&view->chain, view->epoch_idx, view->head).off > off;
 }
 
+uint64_t tl_view_time_ms(const struct tl_view *view, uint64_t idx)
+{
+    const struct tl_segment *seg = tl_chain_at(&view->chain, tl_chain_find_idx(&view->chain, idx));
+    return seg->base_ms + seg->entries[idx - seg->base.idx].time_ms;
+}
+
 struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms)
 {
     uint64_t low = oldest_idx(view), high = view->head.idx; /* the answer is in [low, high] */
     while (low < high) {
         uint64_t mid = low + (high - low) / 2;
-        const struct tl_segment *seg =
-            tl_chain_at(&view->chain, tl_chain_find_idx(&view->chain, mid));
-        if (seg->base_ms + seg->entries[mid - seg->base.idx].time_ms < since_ms)
+        if (tl_view_time_ms(view, mid) < since_ms)
             low = mid + 1;
         else
             high = mid;

@@ -77,6 +77,9 @@ struct tl_position tl_view_position(const struct tl_view *view, struct tl_mark m
 struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n);
 struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms);
 
+/* When entry idx was appended (monotonic). tail <= idx < head. */
+uint64_t tl_view_time_ms(const struct tl_view *view, uint64_t idx);
+
 /* Before the newest message that is kept, whatever its epoch; the tail if there is none. */
 struct tl_mark tl_view_newest(const struct tl_view *view);
 

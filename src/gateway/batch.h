@@ -48,9 +48,11 @@ struct tl_batch_item {
     enum tl_attach_state state;
     enum tl_broker_status refusal;
     struct tl_gaps gaps;
+    bool stale;     /* no message for longer than the rule's stale_after */
     bool link_down; /* of a WAITING view: the broker cannot be reached now */
     bool has_update;
     bool failed;       /* the worker's: the view could not take it */
+    bool expires;      /* the worker's: it was not stale before */
     bool more;         /* the worker's: some sessions are still to be pumped */
     uint64_t from_off; /* the worker's: the head before the update, where most cursors stand */
     struct tl_view_update update;

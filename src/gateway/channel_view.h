@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "feed/lane.h"
 #include "gateway/batch.h"
+#include "gateway/snapshot.h"
 #include "loop/mailbox.h"
 
 struct tl_worker;
@@ -48,8 +49,9 @@ struct tl_channel_view {
     struct tl_entry_id seek_id;
     struct tl_entry_id next_seek_id;
     bool seeking, seeks_next;
-    uint32_t seeks_n;               /* answered */
-    _Atomic uint32_t subscribers_n; /* written by the worker, read by the hub */
+    uint32_t seeks_n;                  /* answered */
+    struct tl_view_snapshot *snapshot; /* NULL: never asked for */
+    _Atomic uint32_t subscribers_n;    /* written by the worker, read by the hub */
     /* Entries that the log holds, told or not: written by the hub before a publish is answered,
      * read by the worker (release, acquire). Who subscribes between the two waits for the batch
      * that is on its way, or would get what was published before it came as if it were live. */
@@ -60,6 +62,8 @@ struct tl_channel_view {
     enum tl_attach_state state;
     enum tl_broker_status refusal;
     bool leaving;
+    bool stale;         /* no message for the rule's stale_after */
+    uint16_t expired_n; /* how often it became so: see tl_session.expired_n */
     enum tl_lane_kind lane;
     uint16_t key_n;
     uint8_t key[]; /* the lane's number, then the channel's name */

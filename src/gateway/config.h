@@ -7,6 +7,7 @@
 
 #include "broker/broker.h"
 #include "feed/log.h"
+#include "proto/key_template.h"
 
 /* A channel fed by all channels that match. */
 struct tl_pattern {
@@ -38,6 +39,13 @@ struct tl_channel_rule {
     uint64_t interval_ms;         /* LATEST: between the messages that a client is sent; 0: none */
     bool close_on_gap;            /* raw WebSockets are closed when messages were lost upstream */
     struct tl_stream_rule stream; /* with a field: the channel's source is a stream of its name */
+    bool has_ttl;
+    uint64_t ttl_ms;         /* how long the log outlives its last client, in place of the linger */
+    bool snapshot;           /* newcomers begin with the newest message of the log */
+    uint64_t stale_after_ms; /* without a message for so long it is told as expired; 0: never */
+    /* With places in the pattern, or a key that newcomers are sent where the log has no message:
+     * the rule's own, else NULL. The glob points into it. */
+    struct tl_key_template *names;
 };
 
 struct tl_config {
@@ -76,6 +84,12 @@ struct tl_config {
 static inline bool tl_config_is_stream(const struct tl_channel_rule *rule)
 {
     return rule->stream.field[0] != 0;
+}
+
+/* Is there a key with the last message of the rule's channels? */
+static inline bool tl_config_has_key(const struct tl_channel_rule *rule)
+{
+    return rule->names && rule->names->parts_n > 0;
 }
 
 /* The rule of a channel, for as long as the config lives. Any thread. */

@@ -19,7 +19,8 @@ struct tl_exchange {
     bool keep_alive_after_body; /* once the body was read whole */
     struct tl_reply reply;      /* its keep_alive is that of now */
     struct tl_terms terms;
-    uint32_t seek_due; /* see tl_channel_view_settles() */
+    struct tl_snapshot snapshot; /* what it begins with, once it is acknowledged */
+    uint32_t seek_due;           /* see tl_channel_view_settles() */
     const struct tl_route *route;
     struct tl_inspect *inspect; /* on its way, or NULL */
     struct tl_buf body;
@@ -45,8 +46,8 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
 void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint);
 
 /* Where the acknowledged subscription begins, by the request's terms and the channel's rule; see
- * tl_terms_start(). */
-enum tl_resume tl_exchange_start(const struct tl_session *s, struct tl_mark *ret_from,
+ * tl_terms_start(). Sets exchange->snapshot. */
+enum tl_resume tl_exchange_start(struct tl_session *s, struct tl_mark *ret_from,
                                  uint64_t *ret_missed);
 
 #endif

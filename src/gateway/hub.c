@@ -71,8 +71,10 @@ static struct tl_channel *find_source(const struct tl_hub *hub, enum tl_source_k
     return NULL;
 }
 
-static uint64_t linger_of(const struct tl_hub *hub)
+static uint64_t linger_of(const struct tl_hub *hub, const struct tl_channel_rule *rule)
 {
+    if (rule->has_ttl)
+        return rule->ttl_ms;
     /* Where the messages originate here, the log of an unwatched channel goes on being true, so it
      * is worth keeping for as long as history is. */
     const struct tl_config *config = hub->config;
@@ -88,13 +90,20 @@ static bool is_full(const struct tl_hub *hub)
     return hub->channels.n - hub->unsubscribing_n >= max || hub->channels.n >= 2 * max;
 }
 
-static void init_log(const struct tl_hub *hub, struct tl_channel *channel)
+static void init_log(struct tl_channel *channel)
 {
-    const struct tl_channel_rule *rule = tl_config_rule(hub->config, channel_name(channel));
-    tl_log_init(&channel->log, &rule->log, tl_hub_new_epoch(),
+    tl_log_init(&channel->log, &channel->rule->log, tl_hub_new_epoch(),
                 channel->pattern && channel->pattern->name_line);
     if (channel->stream)
         tl_log_follow(&channel->log);
+}
+
+/* Neighbours of the rule: those of the standard one stand behind the others. */
+static struct tl_hub_rule *kin_of(const struct tl_hub *hub, const struct tl_channel_rule *rule)
+{
+    const struct tl_config *config = hub->config;
+    bool standard = rule == &config->standard;
+    return &hub->rules[standard ? config->rules_n : (size_t)(rule - config->rules)];
 }
 
 /* The channel, made if needed; NULL with no memory or too many channels. */
@@ -113,16 +122,18 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     channel->name_n = (uint8_t)name.n;
     memcpy(channel->name, name.p, name.n);
     channel->pattern = find_pattern(hub, name);
-    const struct tl_channel_rule *rule = tl_config_rule(hub->config, name);
-    if (!channel->pattern && tl_config_is_stream(rule))
-        channel->stream = &rule->stream;
-    tl_channel_init(&channel->life, linger_of(hub), tl_hub_link_is_up(hub, channel));
-    init_log(hub, channel);
+    channel->rule = tl_config_rule(hub->config, name);
+    channel->kin = kin_of(hub, channel->rule);
+    if (!channel->pattern && tl_config_is_stream(channel->rule))
+        channel->stream = &channel->rule->stream;
+    tl_channel_init(&channel->life, linger_of(hub, channel->rule), tl_hub_link_is_up(hub, channel));
+    init_log(channel);
     tl_list_init(&channel->seekers);
     tl_list_init(&channel->sought);
     tl_list_init(&channel->dirty);
     tl_list_init(&channel->evictable);
     tl_list_init(&channel->lingering);
+    tl_list_init(&channel->ageing);
     tl_list_init(&channel->attachments);
     tl_list_append(&hub->order, &channel->order);
     tl_map_add(&hub->channels, &channel->node);
@@ -140,6 +151,8 @@ static void free_channel(struct tl_hub *hub, struct tl_channel *channel)
     tl_list_remove(&channel->dirty);
     tl_list_remove(&channel->evictable);
     tl_list_remove(&channel->lingering);
+    tl_list_remove(&channel->ageing);
+    tl_hub_free_snapshot(hub, channel);
     hub->unsubscribing_n -= channel->unsubscribing;
     tl_log_deinit(&channel->log);
     tl_hub_count_bytes(hub, channel);
@@ -171,6 +184,7 @@ static void acknowledge(struct tl_hub *hub, struct tl_channel *channel)
         tl_hub_tell_gap(hub, channel, 0, "broker link lost");
         channel->gap_due = false;
     }
+    tl_hub_note_live(hub, channel);
     set_states(channel, TL_ATTACH_LOST, TL_ATTACH_LIVE, TL_BROKER_OK);
     set_states(channel, TL_ATTACH_WAITING, TL_ATTACH_LIVE, TL_BROKER_OK);
     tl_hub_change(hub, channel);
@@ -193,7 +207,7 @@ static void place(struct tl_hub *hub, struct tl_channel *channel)
         return;
     channel->lingering_until_ms = life->linger_until_ms;
     tl_list_remove(&channel->lingering);
-    tl_list_append(&hub->lingering, &channel->lingering);
+    tl_list_append(&channel->kin->lingering, &channel->lingering);
 }
 
 static int subscribe(struct tl_hub *hub, struct tl_channel *channel)
@@ -240,18 +254,37 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
         place(hub, channel); /* the broker may have refused at once */
 }
 
+/* When it was left. */
+static uint64_t left_ms(const struct tl_channel *channel)
+{
+    return channel->lingering_until_ms - channel->life.linger_ms;
+}
+
+/* The channel that is unwatched for the longest time, or NULL. */
+static struct tl_channel *find_oldest(const struct tl_hub *hub)
+{
+    struct tl_channel *oldest = NULL;
+    for (size_t i = 0; i <= hub->config->rules_n; i++) {
+        const struct tl_list *list = &hub->rules[i].lingering;
+        if (tl_list_empty(list))
+            continue;
+        struct tl_channel *channel = TL_CONTAINER(list->next, struct tl_channel, lingering);
+        if (!oldest || left_ms(channel) < left_ms(oldest))
+            oldest = channel;
+    }
+    return oldest;
+}
+
 bool tl_hub_expire_oldest(struct tl_hub *hub, const struct tl_channel *keep)
 {
-    struct tl_list *l = hub->lingering.next;
-    if (l == &hub->lingering)
-        return false;
-    struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, lingering);
-    if (channel == keep)
+    struct tl_channel *channel = find_oldest(hub);
+    if (!channel || channel == keep)
         return false;
     /* Its log goes now, its upstream subscription as soon as the broker says so. */
     tl_metric_add(TL_M_EVICTED, (int64_t)(channel->log.head.msg - channel->log.tail.msg));
     tl_log_deinit(&channel->log);
-    init_log(hub, channel);
+    init_log(channel);
+    tl_hub_drop_snapshot(hub, channel);
     tl_hub_count_bytes(hub, channel);
     tl_list_remove(&channel->evictable);
     channel->life.linger_until_ms = 0;
@@ -313,6 +346,8 @@ void tl_hub_on_leave(struct tl_mail *mail)
     /* Back through its own mail and not through a batch: that needs no memory. Nothing follows. */
     tl_list_remove(&view->attachment.node);
     tl_list_remove(&view->seek_node);
+    if (view->snapshot)
+        tl_list_remove(&view->snapshot->node);
     if (--channel->lane_views[view->lane] == 0) {
         channel->lane_idle_ms[view->lane] = tl_loop_now_ms(hub->loop);
         channel->gap_untold = channel->gap_untold && view->lane != TL_LANE_SSE;
@@ -516,10 +551,10 @@ static void close_idle_lanes(struct tl_hub *hub, struct tl_channel *channel, uin
     }
 }
 
-static void end_lingers(struct tl_hub *hub, uint64_t now_ms)
+static void end_lingers(struct tl_hub *hub, struct tl_list *lingering, uint64_t now_ms)
 {
     struct tl_list *l;
-    while ((l = hub->lingering.next) != &hub->lingering) {
+    while ((l = lingering->next) != lingering) {
         struct tl_channel *channel = TL_CONTAINER(l, struct tl_channel, lingering);
         unsigned actions = tl_channel_tick(&channel->life, now_ms);
         if (actions == 0)
@@ -545,23 +580,38 @@ static void on_sweep(struct tl_timer *timer)
         close_idle_lanes(hub, channel, now_ms);
         (void)tl_hub_retell_gap(hub, channel);
     }
-    end_lingers(hub, now_ms);
+    for (size_t i = 0; i <= hub->config->rules_n; i++)
+        end_lingers(hub, &hub->rules[i].lingering, now_ms);
+    tl_hub_tick_snapshots(hub, now_ms);
     update_ready(hub);
     tl_loop_timer_start(hub->loop, &hub->sweep_timer, SWEEP_MS);
 }
 
 /* --- making and ending it --- */
 
+static bool init_rules(struct tl_hub *hub)
+{
+    hub->rules = tl_alloc((hub->config->rules_n + 1) * sizeof *hub->rules);
+    for (size_t i = 0; hub->rules && i <= hub->config->rules_n; i++) {
+        tl_list_init(&hub->rules[i].lingering);
+        tl_list_init(&hub->rules[i].ageing);
+    }
+    return hub->rules != NULL;
+}
+
 struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_loop *loop,
                           struct tl_broker *broker, struct tl_worker **workers, unsigned workers_n)
 {
     assert(workers_n > 0 && workers_n <= TL_WORKERS_MAX);
     struct tl_hub *hub = tl_zalloc(sizeof *hub);
-    if (!hub || tl_map_init(&hub->channels, node_key) < 0) {
+    if (!hub)
+        return NULL;
+    hub->config = config;
+    if (!init_rules(hub) || tl_map_init(&hub->channels, node_key) < 0) {
+        tl_free(hub->rules);
         tl_free(hub);
         return NULL;
     }
-    hub->config = config;
     hub->loop = loop;
     hub->broker = broker;
     hub->workers = workers;
@@ -569,7 +619,7 @@ struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_loop *loop,
     hub->local_tail = &hub->local;
     tl_list_init(&hub->order);
     tl_list_init(&hub->evictable);
-    tl_list_init(&hub->lingering);
+    tl_list_init(&hub->reading);
     hub->sweep_at = &hub->order;
     tl_task_init(&hub->local_task, on_local_mail);
     tl_hub_flush_init(hub);
@@ -610,5 +660,6 @@ void tl_hub_free(struct tl_hub *hub)
     }
     hub->broker->ops->free(hub->broker);
     tl_map_deinit(&hub->channels);
+    tl_free(hub->rules);
     tl_free(hub);
 }

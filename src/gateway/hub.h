@@ -56,6 +56,7 @@ void tl_hub_on_join(struct tl_mail *mail);
 void tl_hub_on_leave(struct tl_mail *mail);
 void tl_hub_on_publish(struct tl_mail *mail);
 void tl_hub_on_seek(struct tl_mail *mail);
+void tl_hub_on_snapshot(struct tl_mail *mail);
 
 /* The i-th worker, NULL behind the last. Any thread. */
 struct tl_worker *tl_hub_worker(const struct tl_hub *hub, unsigned i);

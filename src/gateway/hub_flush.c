@@ -36,6 +36,7 @@ static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
         .state = attachment->state,
         .refusal = attachment->refusal,
         .gaps = attachment->gaps,
+        .stale = channel->stale,
         .link_down = !tl_hub_link_is_up(hub, channel),
         .has_update = tl_hub_is_told(attachment),
     };

@@ -16,8 +16,9 @@ uint64_t tl_hub_new_epoch(void)
 
 void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel)
 {
-    int64_t grown = (int64_t)(channel->log.bytes - channel->kept_bytes);
-    channel->kept_bytes = channel->log.bytes;
+    uint64_t bytes = channel->log.bytes + tl_hub_snapshot_bytes(channel);
+    int64_t grown = (int64_t)(bytes - channel->kept_bytes);
+    channel->kept_bytes = bytes;
     hub->logs_bytes = (uint64_t)((int64_t)hub->logs_bytes + grown);
     tl_metric_add(TL_M_LOG_BYTES, grown);
 }
@@ -159,6 +160,8 @@ bool tl_hub_append(struct tl_hub *hub, struct tl_channel *channel, const struct 
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         return false;
     }
+    tl_hub_note_message(hub, channel);
     after_append(hub, channel);
+    tl_hub_supersede_snapshot(hub, channel);
     return true;
 }

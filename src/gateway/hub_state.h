@@ -1,7 +1,7 @@
 /*
  * The inside of the hub, for its own files only: hub.c (life of channels, mail, broker, time),
- * hub_log.c (appending, limits, gaps), hub_stream.c (channels that follow streams) and hub_flush.c
- * (telling the workers).
+ * hub_log.c (appending, limits, gaps), hub_stream.c (channels that follow streams), hub_snapshot.c
+ * (keys with a channel's last message, and silence) and hub_flush.c (telling the workers).
  */
 #ifndef TL_GATEWAY_HUB_STATE_H
 #define TL_GATEWAY_HUB_STATE_H
@@ -10,12 +10,26 @@
 #include "gateway/hub.h"
 #include "gateway/worker.h"
 
+struct tl_hub_snapshot;
+
+/* What all channels of one rule have in common, so that each list is in order of time. */
+struct tl_hub_rule {
+    struct tl_list lingering; /* the oldest first: they all linger equally long */
+    struct tl_list ageing;    /* with stale_after: by their newest message, the oldest first */
+};
+
 struct tl_channel {
     struct tl_map_node node;
     struct tl_list order; /* of all channels */
     struct tl_list dirty;
     struct tl_list evictable; /* on the hub's list while it keeps more than one entry */
-    struct tl_list lingering; /* on the hub's list while its life says so */
+    struct tl_list lingering; /* on its rule's list while its life says so */
+    struct tl_list ageing;    /* on its rule's list from when it is live until it is stale */
+    uint64_t fresh_ms;        /* the newest message, or when it became live */
+    uint64_t fresh_epoch;     /* of the log then */
+    const struct tl_channel_rule *rule;
+    struct tl_hub_rule *kin;          /* of all channels with that rule */
+    struct tl_hub_snapshot *snapshot; /* hub_snapshot.c: what its key held; NULL: never asked */
     struct tl_list attachments;
     const struct tl_pattern *pattern;    /* NULL: a plain channel */
     const struct tl_stream_rule *stream; /* NULL: its source is no stream */
@@ -28,6 +42,7 @@ struct tl_channel {
     uint32_t lane_views[TL_LANE_N];
     uint64_t lane_idle_ms[TL_LANE_N]; /* when its last view left */
     uint64_t lingering_until_ms;      /* as it stands on the list */
+    bool stale;                       /* no message for the rule's stale_after */
     bool unsubscribing;               /* as counted */
     bool gap_due;                     /* continuity broke: told when it is live again */
     bool gap_untold; /* SSE clients could not be told for want of memory: before anything else */
@@ -45,9 +60,11 @@ struct tl_hub {
     struct tl_list order;   /* all channels: the sweep walks it */
     struct tl_list dirty;
     struct tl_list evictable; /* who gives way when all logs together are over their cap, in turn */
-    struct tl_list lingering; /* the oldest first: they all linger equally long */
-    size_t unsubscribing_n;   /* channels that are on their way out */
-    struct tl_list *sweep_at; /* the next channel to look at */
+    struct tl_hub_rule *rules; /* of the config, and the standard one */
+    struct tl_list reading;    /* snapshots, the oldest first */
+    uint64_t read_said_ms;     /* when a line was written of one that took too long; 0: never */
+    size_t unsubscribing_n;    /* channels that are on their way out */
+    struct tl_list *sweep_at;  /* the next channel to look at */
     struct tl_mail *local, **local_tail; /* mail of the worker on this very loop */
     struct tl_task local_task, flush_task;
     struct tl_timer sweep_timer, retry_timer;
@@ -99,6 +116,22 @@ void tl_hub_on_place(void *hub, struct tl_bytes name, const struct tl_stream_pla
                      enum tl_continuity how, uint64_t missed, const char *reason);
 void tl_hub_on_entry(void *hub, struct tl_bytes name, const struct tl_stream_entry *entry);
 void tl_hub_on_sought(void *hub, struct tl_bytes name, const struct tl_stream_range *range);
+
+/* hub_snapshot.c */
+
+/* A message was appended: the channel is fresh, and what its key held is of the past. */
+void tl_hub_note_message(struct tl_hub *hub, struct tl_channel *channel);
+/* And it is to be told: who waits for the key waits no longer. */
+void tl_hub_supersede_snapshot(struct tl_hub *hub, struct tl_channel *channel);
+/* The channel is live: in a new epoch the silence begins anew. */
+void tl_hub_note_live(struct tl_hub *hub, struct tl_channel *channel);
+/* The time has come to look who is silent, and which key is not answered. */
+void tl_hub_tick_snapshots(struct tl_hub *hub, uint64_t now_ms);
+/* Bytes of the value that is kept. */
+uint64_t tl_hub_snapshot_bytes(const struct tl_channel *channel);
+/* The value is given up, or all of it as the channel ends. */
+void tl_hub_drop_snapshot(struct tl_hub *hub, struct tl_channel *channel);
+void tl_hub_free_snapshot(struct tl_hub *hub, struct tl_channel *channel);
 
 /* hub_flush.c */
 

@@ -104,12 +104,17 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
         end_exchange(s, keep_alive);
 }
 
-enum tl_resume tl_exchange_start(const struct tl_session *s, struct tl_mark *ret_from,
+enum tl_resume tl_exchange_start(struct tl_session *s, struct tl_mark *ret_from,
                                  uint64_t *ret_missed)
 {
     const struct tl_channel_view *view = s->sub.view;
     const struct tl_terms *terms = &s->exchange->terms;
     uint64_t now_ms = tl_loop_now_ms(s->worker->loop);
+    if (tl_snapshot_is_wanted(s)) {
+        *ret_missed = 0;
+        s->exchange->snapshot = tl_snapshot_start(s, ret_from);
+        return TL_RESUME_FROM;
+    }
     if (view->rule->overflow != TL_OVERFLOW_LATEST)
         return tl_terms_start(terms, &view->view, now_ms, ret_from, ret_missed);
     /* A raw WebSocket's messages carry no positions. */

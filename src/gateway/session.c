@@ -80,14 +80,19 @@ uint64_t tl_session_beat_ms(const struct tl_session *s)
 
 /* --- sending: what was begun, then own bytes, then the lane --- */
 
+static void drop_first_own(struct tl_session *s)
+{
+    struct tl_own *own = s->own;
+    s->own = own->next;
+    tl_segment_unref(own->seg);
+    tl_free(own);
+}
+
 static void free_own(struct tl_session *s)
 {
-    struct tl_own *next;
-    for (struct tl_own *own = s->own; own; own = next) {
-        next = own->next;
-        tl_free(own);
-    }
-    s->own = s->own_last = NULL;
+    while (s->own)
+        drop_first_own(s);
+    s->own_last = NULL;
     s->own_n = 0;
 }
 
@@ -156,8 +161,7 @@ static void own_taken(struct tl_session *s, size_t n)
         n -= part;
         if (own->sent < own->n)
             return;
-        s->own = own->next;
-        tl_free(own);
+        drop_first_own(s);
     }
 }
 
@@ -385,7 +389,7 @@ void tl_session_on_sent(struct tl_stream *stream, ssize_t n)
         own_taken(s, (size_t)n);
     else
         lane_taken(s, (size_t)n);
-    if (tl_session_is_idle(s) && s->sub.off == s->sub.view->view.head.off)
+    if (tl_session_is_idle(s) && s->sub.off == s->sub.view->view.head.off && !s->sub.view->stale)
         return;
     note_rest(s);
     tl_session_pump(s);
@@ -499,8 +503,9 @@ void tl_session_give_input(struct tl_session *s)
 void tl_session_acknowledge(struct tl_session *s)
 {
     struct tl_exchange *exchange = s->exchange;
-    if (!exchange->terms.resumes ||
-        tl_channel_view_settles(s->sub.view, &exchange->terms.position, &exchange->seek_due))
+    if (exchange->terms.resumes
+            ? tl_channel_view_settles(s->sub.view, &exchange->terms.position, &exchange->seek_due)
+            : tl_snapshot_settles(s))
         s->phase->on_acknowledged(s);
 }
 

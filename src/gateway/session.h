@@ -26,7 +26,8 @@ struct tl_session;
 /* Bytes of the session's own, sent at borders of the lane: responses, control frames, comments. */
 struct tl_own {
     struct tl_own *next;
-    const uint8_t *p; /* `bytes`, or bytes that are lent and outlive the session */
+    const uint8_t *p;       /* `bytes`, or bytes that are lent and outlive the session, or of seg */
+    struct tl_segment *seg; /* a reference, or NULL */
     uint32_t n, sent;
     uint8_t bytes[];
 };
@@ -66,6 +67,7 @@ struct tl_session {
     uint32_t rate_n;
     uint32_t own_n; /* unsent own bytes */
     uint16_t publishes_n;
+    uint16_t expired_n;  /* SSE: its view's, as it was told */
     uint16_t close_code; /* duplex: the client's close frame, whose echo waits for publishes */
     uint8_t gauge;       /* enum tl_metric: the gauge of live sessions that counts this one, or 0 */
     bool listener_is_loopback : 1;
@@ -90,8 +92,9 @@ struct tl_phase {
      * while it consumes and input is wanted. */
     size_t (*on_input)(struct tl_session *s, uint8_t *bytes, size_t n);
     void (*on_input_end)(struct tl_session *s); /* EOF after all input was consumed */
-    void (*on_own_sent)(struct tl_session *s);  /* own bytes are gone, and a frame is not open */
-    void (*on_timer)(struct tl_session *s);     /* the deadline of tl_session_arm() */
+    /* Own bytes are gone, and a frame is not open; or there is nothing to send now. */
+    void (*on_own_sent)(struct tl_session *s);
+    void (*on_timer)(struct tl_session *s); /* the deadline of tl_session_arm() */
     /* The subscription was acknowledged, refused, fell off its log, or waits with the broker
      * down. */
     void (*on_acknowledged)(struct tl_session *s);

@@ -5,6 +5,7 @@
 #include "proto/http1.h"
 #include "proto/sse.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define RETRY_MS 1000 /* and up to as much again, so that a crowd does not return at once */
@@ -55,11 +56,27 @@ static void on_acknowledged(struct tl_session *s)
     struct tl_mark from = resume(s, &out);
     struct tl_position position = tl_view_position(&s->sub.view->view, from);
     tl_sse_start(&out, tl_bytes(token, tl_position_print(position, token)));
+    struct tl_snapshot snapshot = s->exchange->snapshot;
+    tl_snapshot_append_event(&snapshot, &out);
     tl_exchange_free(s);
-    if (!tl_session_own_buf(s, &out))
+    bool ok = tl_session_own_buf(s, &out);
+    if (!tl_snapshot_send(s, &snapshot) || !ok)
         return;
     tl_session_go_live(s, from);
     tl_session_pump(s);
+}
+
+/* Nothing has come for the rule's stale_after: told behind all that came before, once. */
+static void on_own_sent(struct tl_session *s)
+{
+    const struct tl_channel_view *view = s->sub.view;
+    char json[64];
+    if (!s->sub.live || !view->stale || s->expired_n == view->expired_n || s->sub.out ||
+        s->sub.off != view->view.head.off)
+        return;
+    s->expired_n = view->expired_n;
+    snprintf(json, sizeof json, "{\"stale_after_ms\":%" PRIu64 "}", view->rule->stale_after_ms);
+    control(s, "expired", json);
 }
 
 static void on_link_down(struct tl_session *s)
@@ -116,6 +133,7 @@ const struct tl_phase tl_phase_sse = {
     .name = "sse",
     .on_input = on_input,
     .on_input_end = tl_session_close,
+    .on_own_sent = on_own_sent,
     .on_timer = on_timer,
     .on_acknowledged = on_acknowledged,
     .on_refused = on_refused,

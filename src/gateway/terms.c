@@ -67,6 +67,7 @@ static bool read_history(struct tl_bytes query, struct tl_terms *terms)
     uint8_t unit[DIGITS_MAX];
     size_t unit_n;
     uint64_t number;
+    terms->tells_history = tl_url_query(query, "history", unit, sizeof unit, &unit_n) != 0;
     if (!read_number(query, "history", &number, unit, &unit_n))
         return false;
     if (unit_n == 0) {

@@ -9,8 +9,9 @@
 #include "proto/http1.h"
 
 struct tl_terms {
-    bool resumes; /* a position was given, understood or not */
-    bool strict;  /* WebSocket: close rather than let a gap pass */
+    bool resumes;       /* a position was given, understood or not */
+    bool strict;        /* WebSocket: close rather than let a gap pass */
+    bool tells_history; /* how much was given: 0 is nothing of before, not even a snapshot */
     struct tl_position position;
     uint64_t history_msgs; /* without a position: start so many messages ago */
     uint64_t history_ms;   /* or so long ago; 0: neither, start now */

@@ -338,12 +338,15 @@ void tl_websocket_start(struct tl_session *s)
     s->duplex = exchange->route->kind == TL_ROUTE_DUPLEX;
     s->polite_close = exchange->route->polite_close;
     s->strict = exchange->terms.strict;
+    struct tl_snapshot snapshot = exchange->snapshot;
     tl_exchange_free(s);
     tl_ws_parser_init(&s->ws, true, s->worker->config->inbound_bytes_max);
     tl_session_set_phase(s, &tl_phase_websocket);
     tl_session_gauge(s, TL_M_WS_SESSIONS);
     tl_session_arm(s, tl_session_beat_ms(s));
     tl_session_go_live(s, from);
+    if (!tl_snapshot_send(s, &snapshot))
+        return;
     if (outcome != TL_RESUME_FROM) {
         if (outcome == TL_RESUME_GAP) {
             missed += view->head.msg - from.msg;

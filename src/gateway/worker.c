@@ -295,6 +295,11 @@ static void apply(struct tl_batch_item *item)
     forget_range(view->worker);
     item->from_off = view->view.head.off;
     item->failed = tl_view_apply(&view->view, &item->update) < 0;
+    tl_snapshot_on_update(view);
+    item->expires = item->stale && !view->stale;
+    view->stale = item->stale;
+    if (item->expires && ++view->expired_n == 0)
+        view->expired_n = 1; /* 0 is of who was told nothing */
 }
 
 /* All that is not the fan-out. */
@@ -314,7 +319,7 @@ static void tell(struct tl_batch_item *item)
         each_session(view, false, refuse);
         return;
     }
-    if (item->more)
+    if (item->more || item->expires)
         each_session(view, true, pump);
     bool all_live = item->has_update && !item->more; /* the fan-out reached everyone */
     if (item->state == TL_ATTACH_LIVE) {
@@ -372,6 +377,11 @@ void tl_worker_on_sought(struct tl_mail *mail)
 {
     struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, seek_mail);
     tl_channel_view_sought(view);
+    tl_worker_acknowledge(view);
+}
+
+void tl_worker_acknowledge(struct tl_channel_view *view)
+{
     if (view->state == TL_ATTACH_LIVE && tl_channel_view_is_current(view))
         each_session(view, false, acknowledge);
 }
@@ -414,6 +424,7 @@ void tl_worker_on_left(struct tl_mail *mail)
     struct tl_worker *worker = view->worker;
     forget_range(worker);
     tl_view_deinit(&view->view);
+    tl_snapshot_free(view);
     tl_free(view);
     worker->views_n--;
     check_drained(worker);

@@ -108,6 +108,9 @@ const struct tl_range *tl_worker_range(struct tl_worker *worker, const struct tl
 /* The range that was asked for last, pinned: a reference for the caller, or NULL without memory. */
 struct tl_outvec *tl_worker_pin_range(struct tl_worker *worker);
 
+/* Something that its newcomers waited for is there: acknowledge who may be. */
+void tl_worker_acknowledge(struct tl_channel_view *view);
+
 /* Count so many sends of lane bytes; of 0: only put what is counted into the metrics. */
 static inline void tl_worker_count_sends(struct tl_worker *worker, unsigned n, size_t bytes_n)
 {

@@ -27,7 +27,8 @@
 #include "base/buf.h"
 
 /* Our own events, and those that every EventSource fires by itself. X(name) */
-#define TL_SSE_RESERVED(X) X("base64") X("broker") X("gap") X("open") X("error")
+#define TL_SSE_RESERVED(X)                                                                         \
+    X("base64") X("broker") X("expired") X("gap") X("snapshot") X("open") X("error")
 
 struct tl_sse_event {
     struct tl_bytes id;    /* empty: none */

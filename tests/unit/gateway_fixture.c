@@ -305,6 +305,10 @@ static void take_block(struct client *c, struct block *block)
         c->gaps_n++;
     else if (tl_bytes_eq(block->event, TL_LIT("broker")))
         c->downs_n++;
+    else if (tl_bytes_eq(block->event, TL_LIT("snapshot")))
+        c->snapshots_n++;
+    else if (tl_bytes_eq(block->event, TL_LIT("expired")))
+        c->expired_n++;
     else if (block->event.n > 0 && memmem(block->event.p, block->event.n, "base64", 6)) {
         assert_true(tl_base64_decode(data, block->data.p, &n));
         take_message(c, tl_bytes(block->data.p, n));

@@ -109,7 +109,7 @@ struct client {
     bool subscribed; /* acknowledged */
     uint16_t close_code;
     char close_reason[128];
-    unsigned pongs_n, gaps_n, downs_n, messages_n;
+    unsigned pongs_n, gaps_n, downs_n, snapshots_n, expired_n, messages_n;
     char last_id[64];
     struct bag body; /* of the last response */
     /* What it is to get: the feed, from message `at` on. NULL: anything goes. */

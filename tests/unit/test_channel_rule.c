@@ -108,6 +108,63 @@ static void what_does_not_belong_to_a_stream_is_refused(void **state)
     }
 }
 
+static void a_rule_says_how_long_and_when_it_is_stale(void **state)
+{
+    (void)state;
+    struct tl_channel_rule rule = good("a: history=1");
+    assert_true(!rule.has_ttl && !rule.snapshot && !rule.names && rule.stale_after_ms == 0);
+    rule = good("a: ttl=5m, snapshot=log, stale_after=180s");
+    assert_true(rule.has_ttl && rule.snapshot && !rule.names);
+    assert_int_equal(rule.ttl_ms, 300000);
+    assert_int_equal(rule.stale_after_ms, 180000);
+    assert_false(tl_config_has_key(&rule));
+    rule = good("a: ttl=0s");
+    assert_true(rule.has_ttl && rule.ttl_ms == 0);
+}
+
+static void a_place_in_a_pattern_is_a_star(void **state)
+{
+    (void)state;
+    struct tl_channel_rule rules[] = {good("tram_{id}: snapshot=key:tram_{id}:last"),
+                                      good("bus_{id}: history=7")};
+    struct tl_config config = {.standard = standard, .rules = rules, .rules_n = 2};
+    struct tl_buf key = {0};
+    assert_true(tl_config_has_key(&rules[0]) && !tl_config_has_key(&rules[1]));
+    assert_true(rules[0].snapshot && !rules[1].snapshot);
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("tram_5")), &rules[0]);
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("bus_5")), &rules[1]);
+    assert_ptr_equal(tl_config_rule(&config, TL_LIT("{id}")), &config.standard);
+    assert_true(tl_key_template_expand(rules[0].names, TL_LIT("tram_5"), &key));
+    assert_true(tl_bytes_eq(tl_buf_bytes(&key), TL_LIT("tram_5:last")));
+    tl_buf_deinit(&key);
+    tl_channel_rule_deinit(&rules[0]);
+    tl_channel_rule_deinit(&rules[1]);
+    tl_channel_rule_deinit(&rules[1]);
+}
+
+static void snapshots_of_nothing_are_refused(void **state)
+{
+    static const char *const bad[] = {
+        "a: snapshot=",
+        "a: snapshot=key",
+        "a: snapshot=key:",
+        "a: snapshot=keys:x",
+        "tram_*: snapshot=key:tram_{id}:last",
+        "tram_{id}{n}: snapshot=log",
+        "a: source=stream, snapshot=key:last",
+        "a: stale_after=99ms",
+        "a: ttl=25h",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct tl_channel_rule rule;
+        char error[400] = "";
+        assert_int_equal(tl_channel_rule_parse(bad[i], &standard, &rule, error, sizeof error),
+                         -EINVAL);
+        assert_true(*error != 0);
+    }
+}
+
 static void the_first_rule_that_matches_wins(void **state)
 {
     struct tl_channel_rule rules[] = {good("a b*: history=1"), good("a*: history=2"),
@@ -134,7 +191,8 @@ static void nonsense_is_refused_with_one_line(void **state)
                                         " ",      "max_rate", "4/s",    "/",
                                         "--",     "messages", "0",      "99999999999999999999",
                                         "\t",     "KiB",      "help",   "-h",
-                                        "source", "stream",   "field",  "maxlen"};
+                                        "source", "stream",   "field",  "maxlen",
+                                        "{id}",   "snapshot", "key:",   "ttl"};
     (void)state;
     uint32_t dice = 7;
     for (int i = 0; i < 20000; i++) {
@@ -149,6 +207,8 @@ static void nonsense_is_refused_with_one_line(void **state)
         assert_true(r == 0 || r == -EINVAL);
         assert_true((r == 0) == (*error == 0));
         assert_null(strchr(error, '\n'));
+        if (r == 0)
+            tl_channel_rule_deinit(&rule);
     }
 }
 
@@ -160,9 +220,11 @@ static void without_memory_it_says_so(void **state)
         struct tl_channel_rule rule;
         char error[400];
         tl_alloc_fail(i, 1);
-        r = tl_channel_rule_parse("a: overflow=latest max_rate=4/s", &standard, &rule, error,
-                                  sizeof error);
+        r = tl_channel_rule_parse("{a}: overflow=latest max_rate=4/s snapshot=key:{a}", &standard,
+                                  &rule, error, sizeof error);
         tl_alloc_fail(0, 0);
+        if (r == 0)
+            tl_channel_rule_deinit(&rule);
         assert_true(r == 0 || r == -ENOMEM);
         assert_true(i < 100);
     }
@@ -176,6 +238,9 @@ int main(void)
         cmocka_unit_test(rates_are_intervals),
         cmocka_unit_test(a_stream_has_a_field_and_at_most_one_limit),
         cmocka_unit_test(what_does_not_belong_to_a_stream_is_refused),
+        cmocka_unit_test(a_rule_says_how_long_and_when_it_is_stale),
+        cmocka_unit_test(a_place_in_a_pattern_is_a_star),
+        cmocka_unit_test(snapshots_of_nothing_are_refused),
         cmocka_unit_test(the_first_rule_that_matches_wins),
         cmocka_unit_test(nonsense_is_refused_with_one_line),
         cmocka_unit_test(without_memory_it_says_so),
