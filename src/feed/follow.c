@@ -61,28 +61,38 @@ struct older {
     uint64_t time_ms;
 };
 
+struct older_texts {
+    uint8_t tag[TL_ENTRY_ID_TAG_N];
+    char position[TL_POSITION_TEXT_MAX], number[TL_SEQUENCE_TEXT_MAX];
+};
+
 /* The k-th older entry as the lanes encode it. */
-static struct tl_lane_item item_of(const struct older *older, size_t k, uint8_t *tag, char *token)
+static struct tl_lane_item item_of(const struct older *older, size_t k, struct older_texts *texts)
 {
     const struct tl_log *log = older->log;
     const struct tl_stream_entry *entry = &older->entries[k];
     struct tl_position after =
         tl_follow_position(&log->stream, log->tail.msg - older->n + k + 1, entry->id);
-    return (struct tl_lane_item){
+    struct tl_lane_item item = {
         .payload = entry->payload,
         .flags = tl_utf8_valid(entry->payload) ? 0 : TL_ENTRY_BINARY,
-        .position = tl_bytes(token, tl_position_print(after, token)),
-        .tag = tl_follow_tag(entry->id, tag),
+        .position = tl_bytes(texts->position, tl_position_print(after, texts->position)),
+        .tag = tl_follow_tag(entry->id, texts->tag),
     };
+    /* They were never appended here: before all that was. */
+    if (log->lanes[TL_LANE_SSE_TAGGED].on)
+        item.number =
+            tl_bytes(texts->number, tl_sequence_print((struct tl_sequence){log->sequence->epoch, 0},
+                                                      log->label, texts->number));
+    return item;
 }
 
 static uint64_t encoded_bytes(const struct older *older, const struct tl_lane *lane)
 {
-    uint8_t tag[TL_ENTRY_ID_TAG_N];
-    char token[TL_POSITION_TEXT_MAX];
+    struct older_texts texts;
     uint64_t bytes = 0;
     for (size_t k = 0; k < older->n; k++) {
-        struct tl_lane_item item = item_of(older, k, tag, token);
+        struct tl_lane_item item = item_of(older, k, &texts);
         bytes += tl_lane_encoded_size(lane, &item);
     }
     return bytes;
@@ -90,10 +100,9 @@ static uint64_t encoded_bytes(const struct older *older, const struct tl_lane *l
 
 static int encode_older(const struct older *older, struct tl_lane *fresh, struct tl_mark *at)
 {
-    uint8_t tag[TL_ENTRY_ID_TAG_N];
-    char token[TL_POSITION_TEXT_MAX];
+    struct older_texts texts;
     for (size_t k = 0; k < older->n; k++, at->idx++, at->msg++) {
-        struct tl_lane_item item = item_of(older, k, tag, token);
+        struct tl_lane_item item = item_of(older, k, &texts);
         int r = tl_lane_reserve(fresh, &item, *at, older->time_ms);
         if (r < 0)
             return r;

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 /* A segment and its struct fit 512 bytes at first; later ones hold 64 KiB. */
-#define SEGMENT_BYTES_MIN 320
+#define SEGMENT_BYTES_MIN 304
 #define SEGMENT_BYTES_MAX 65536
 /* Segments larger than about this only where the lane keeps as much: a retained one costs all of
  * its memory for its last message. */
@@ -40,24 +40,52 @@ static enum tl_ws_opcode ws_opcode(const struct tl_lane_item *item)
     return item->flags & TL_ENTRY_BINARY ? TL_WS_BINARY : TL_WS_TEXT;
 }
 
-static struct tl_sse_event sse_event(const struct tl_lane_item *item)
+/* In the tagged lane the id is written before the event. */
+static struct tl_sse_event sse_event(const struct tl_lane *lane, const struct tl_lane_item *item)
 {
     return (struct tl_sse_event){
-        .id = item->position,
+        .id = lane->kind == TL_LANE_SSE ? item->position : tl_bytes(NULL, 0),
         .event = item->name,
         .payload = item->payload,
         .payload_is_text = !(item->flags & TL_ENTRY_BINARY),
     };
 }
 
+/* The id line that goes before an event as it is; or nothing. */
+static struct tl_bytes own_id(const struct tl_lane *lane, const struct tl_lane_item *item)
+{
+    if (lane->kind == TL_LANE_SSE_TAGGED)
+        return item->number;
+    return item->flags & TL_ENTRY_CONTROL ? item->position : tl_bytes(NULL, 0);
+}
+
+static size_t id_line_n(struct tl_bytes id)
+{
+    return id.n > 0 ? sizeof "id: \n" - 1 + id.n : 0;
+}
+
+static uint8_t *id_line_write(struct tl_bytes id, uint8_t *out)
+{
+    if (id.n == 0)
+        return out;
+    memcpy(out, "id: ", 4);
+    memcpy(out + 4, id.p, id.n);
+    out[4 + id.n] = '\n';
+    return out + id_line_n(id);
+}
+
 size_t tl_lane_encoded_size(const struct tl_lane *lane, const struct tl_lane_item *item)
 {
-    if (item->flags & TL_ENTRY_CONTROL)
-        return lane->kind == TL_LANE_SSE ? item->control.n : 0;
+    bool is_control = item->flags & TL_ENTRY_CONTROL;
+    if (is_control && (lane->kind == TL_LANE_WS || item->control.n == 0))
+        return 0;
     if (lane->kind == TL_LANE_WS)
         return tl_ws_header_size(ws_payload_n(item)) + ws_payload_n(item);
-    struct tl_sse_event event = sse_event(item);
-    return tl_sse_event_size(&event);
+    size_t id_n = id_line_n(own_id(lane, item));
+    if (is_control)
+        return id_n + item->control.n;
+    struct tl_sse_event event = sse_event(lane, item);
+    return id_n + tl_sse_event_size(&event);
 }
 
 static void ws_write(const struct tl_lane_item *item, uint8_t *out)
@@ -74,16 +102,18 @@ static void ws_write(const struct tl_lane_item *item, uint8_t *out)
 static void encode(const struct tl_lane *lane, const struct tl_lane_item *item, uint8_t *out,
                    size_t out_n)
 {
-    if (item->flags & TL_ENTRY_CONTROL) {
-        if (out_n > 0)
-            memcpy(out, item->control.p, item->control.n);
+    if (out_n == 0)
         return;
-    }
     if (lane->kind == TL_LANE_WS) {
         ws_write(item, out);
         return;
     }
-    struct tl_sse_event event = sse_event(item);
+    out = id_line_write(own_id(lane, item), out);
+    if (item->flags & TL_ENTRY_CONTROL) {
+        memcpy(out, item->control.p, item->control.n);
+        return;
+    }
+    struct tl_sse_event event = sse_event(lane, item);
     tl_sse_event_write(&event, out);
 }
 
@@ -108,10 +138,17 @@ static uint32_t grown_cap(const struct tl_lane *lane, uint32_t cap)
     return cap >= SEGMENT_BYTES_MAX / 2 ? SEGMENT_BYTES_MAX : cap * 2;
 }
 
-/* Entries count milliseconds since their segment's first one in 32 bits. */
-static bool can_take(const struct tl_segment *seg, size_t n, size_t name_n, uint64_t now_ms)
+/* When an entry was appended, and as the how-manieth of the process. */
+struct stamp {
+    uint64_t now_ms, seq;
+};
+
+/* Entries count milliseconds and numbers since their segment's first one in 32 bits. */
+static bool can_take(const struct tl_segment *seg, size_t n, size_t name_n, struct stamp stamp)
 {
-    return tl_segment_fits(seg, n, name_n) && now_ms <= seg->base_ms + UINT32_MAX;
+    return tl_segment_fits(seg, n, name_n) && stamp.now_ms <= seg->base_ms + UINT32_MAX &&
+           (seg->entries_n == 0 ||
+            (stamp.seq >= seg->base_seq && stamp.seq - seg->base_seq <= UINT32_MAX));
 }
 
 /* What a segment keeps beside the encoding. Only the WebSocket lane is ever decoded again, so only
@@ -125,10 +162,10 @@ static struct tl_bytes kept_name(const struct tl_lane *lane, const struct tl_lan
 
 /* Room for an encoding of n bytes with a name of name_n. */
 static int reserve(struct tl_lane *lane, size_t n, size_t name_n, struct tl_mark base,
-                   uint64_t now_ms)
+                   struct stamp stamp)
 {
     struct tl_segment *last = tl_chain_last(&lane->chain);
-    if (last && can_take(last, n, name_n, now_ms))
+    if (last && can_take(last, n, name_n, stamp))
         return 0;
     if (n + name_n > UINT32_MAX / 2)
         return -EMSGSIZE;
@@ -142,7 +179,8 @@ static int reserve(struct tl_lane *lane, size_t n, size_t name_n, struct tl_mark
     if (oversize)
         cap = (uint32_t)(n + name_n);
     base.off = lane->head_off;
-    struct tl_segment *seg = tl_segment_new(cap, oversize ? 1 : cap / ENTRY_BYTES, base, now_ms);
+    struct tl_segment *seg =
+        tl_segment_new(cap, oversize ? 1 : cap / ENTRY_BYTES, base, stamp.now_ms);
     if (!seg)
         return -ENOMEM;
     if (tl_chain_push(&lane->chain, seg) < 0) {
@@ -157,14 +195,16 @@ static int reserve(struct tl_lane *lane, size_t n, size_t name_n, struct tl_mark
 int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item *item, struct tl_mark base,
                     uint64_t now_ms)
 {
-    return reserve(lane, tl_lane_encoded_size(lane, item), kept_name(lane, item).n, base, now_ms);
+    return reserve(lane, tl_lane_encoded_size(lane, item), kept_name(lane, item).n, base,
+                   (struct stamp){now_ms, item->seq});
 }
 
 void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint64_t now_ms)
 {
     size_t n = tl_lane_encoded_size(lane, item);
-    uint8_t *at =
-        tl_segment_add(tl_chain_last(&lane->chain), n, kept_name(lane, item), item->flags, now_ms);
+    struct tl_segment *seg = tl_chain_last(&lane->chain);
+    uint8_t *at = tl_segment_add(seg, n, kept_name(lane, item), item->flags, now_ms);
+    tl_segment_number(seg, item->seq);
     encode(lane, item, at, n);
     lane->head_off += n;
 }
@@ -178,16 +218,17 @@ int tl_lane_reserve_copy(struct tl_lane *lane, const struct tl_segment *seg, uin
                          struct tl_mark base)
 {
     return reserve(lane, entry_n(seg, i), seg->entries[i].name_n, base,
-                   seg->base_ms + seg->entries[i].time_ms);
+                   (struct stamp){seg->base_ms + seg->entries[i].time_ms, tl_segment_seq(seg, i)});
 }
 
 void tl_lane_append_copy(struct tl_lane *lane, const struct tl_segment *seg, uint32_t i)
 {
     const struct tl_entry *entry = &seg->entries[i];
     uint32_t n = entry_n(seg, i);
-    uint8_t *at = tl_segment_add(tl_chain_last(&lane->chain), n,
-                                 tl_bytes(seg->bytes + entry->name_at, entry->name_n), entry->flags,
-                                 seg->base_ms + entry->time_ms);
+    struct tl_segment *last = tl_chain_last(&lane->chain);
+    uint8_t *at = tl_segment_add(last, n, tl_bytes(seg->bytes + entry->name_at, entry->name_n),
+                                 entry->flags, seg->base_ms + entry->time_ms);
+    tl_segment_number(last, tl_segment_seq(seg, i));
     if (n > 0)
         memcpy(at, seg->bytes + tl_segment_start(seg, i), n);
     lane->head_off += n;
@@ -205,7 +246,8 @@ void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,
                        struct tl_lane_item *ret_item)
 {
     const struct tl_entry *entry = &seg->entries[i];
-    *ret_item = (struct tl_lane_item){.flags = entry->flags, .name_line = name_line};
+    *ret_item = (struct tl_lane_item){
+        .flags = entry->flags, .name_line = name_line, .seq = tl_segment_seq(seg, i)};
     if (entry->flags & TL_ENTRY_CONTROL)
         return;
     const uint8_t *frame = seg->bytes + tl_segment_start(seg, i);

@@ -9,8 +9,9 @@
 #include "feed/chain.h"
 
 enum tl_lane_kind {
-    TL_LANE_WS,  /* unmasked server frames, one a message */
-    TL_LANE_SSE, /* events with their id */
+    TL_LANE_WS,         /* unmasked server frames, one a message */
+    TL_LANE_SSE,        /* events with their id */
+    TL_LANE_SSE_TAGGED, /* the same for clients of several channels: the id names the channel */
     TL_LANE_N
 };
 
@@ -19,7 +20,9 @@ struct tl_lane_item {
     struct tl_bytes payload;  /* of a message */
     struct tl_bytes name;     /* source channel, for pattern channels; else empty */
     struct tl_bytes position; /* the token a client has once it has this message */
-    struct tl_bytes control;  /* a control event, as the SSE lane carries it */
+    struct tl_bytes control;  /* a control event as SSE carries it, without an id; or empty */
+    struct tl_bytes number;   /* the token of its sequence, which the tagged lane has for an id */
+    uint64_t seq;             /* the same as a number; 0 without a sequence */
     struct tl_bytes tag; /* kept with the entry in every lane, in place of the name; or empty */
     uint8_t flags;       /* enum tl_entry_flags */
     bool name_line;      /* WebSocket: `name\n` goes before the payload */

@@ -15,6 +15,15 @@ void tl_log_init(struct tl_log *log, const struct tl_log_limits *limits, uint64_
     log->lanes[TL_LANE_WS].on = true;
 }
 
+void tl_log_number(struct tl_log *log, struct tl_sequence *sequence, struct tl_bytes name)
+{
+    assert(!log->sequence && log->head.idx == log->tail.idx);
+    log->sequence = sequence;
+    log->label = name;
+    /* A number of its own, so that whoever was somewhere else until now is before it. */
+    log->seqs.epoch = log->seqs.tail = ++sequence->at;
+}
+
 void tl_log_deinit(struct tl_log *log)
 {
     for (int kind = 0; kind < TL_LANE_N; kind++)
@@ -56,10 +65,27 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
     log->epoch = epoch;
     log->epoch_idx = log->head.idx;
     log->stream.start = log->stream.head;
+    if (log->sequence) /* see tl_log_number() */
+        log->seqs.epoch = ++log->sequence->at;
 }
 
-static int append_item(struct tl_log *log, const struct tl_lane_item *item, uint64_t now_ms)
+/* Give the item that number, with its token in `text` where a lane has it for an id. */
+static void number(const struct tl_log *log, struct tl_lane_item *item, uint64_t seq, char *text)
 {
+    item->seq = seq;
+    if (!log->lanes[TL_LANE_SSE_TAGGED].on)
+        return;
+    struct tl_sequence at = {log->sequence->epoch, seq};
+    item->number = tl_bytes(text, tl_sequence_print(at, log->label, text));
+}
+
+static int append_item(struct tl_log *log, const struct tl_lane_item *given, uint64_t now_ms)
+{
+    char text[TL_SEQUENCE_TEXT_MAX];
+    struct tl_lane_item numbered = *given;
+    const struct tl_lane_item *item = &numbered;
+    if (log->sequence)
+        number(log, &numbered, log->sequence->at + 1, text);
     for (int kind = 0; kind < TL_LANE_N; kind++) {
         if (!log->lanes[kind].on)
             continue;
@@ -75,6 +101,8 @@ static int append_item(struct tl_log *log, const struct tl_lane_item *item, uint
         tl_lane_append(lane, item, now_ms);
         log->bytes += lane->head_off - before;
     }
+    if (log->sequence)
+        log->sequence->at++;
     log->head.idx++;
     log->head.msg += !(item->flags & TL_ENTRY_CONTROL);
     log->head.off = log->lanes[TL_LANE_WS].head_off;
@@ -104,10 +132,12 @@ int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t
     return r;
 }
 
-int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event, uint64_t now_ms)
+int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event, struct tl_bytes position,
+                          uint64_t now_ms)
 {
     uint8_t tag[TL_ENTRY_ID_TAG_N];
-    struct tl_lane_item item = {.control = sse_event, .flags = TL_ENTRY_CONTROL};
+    struct tl_lane_item item = {
+        .control = sse_event, .position = position, .flags = TL_ENTRY_CONTROL};
     if (log->stream.on)
         item.tag = tl_follow_tag(log->stream.head, tag); /* it stands behind that entry */
     return append_item(log, &item, now_ms);
@@ -135,12 +165,21 @@ static uint64_t messages_until(const struct tl_log *log, uint64_t idx)
     return msgs;
 }
 
+static uint64_t entry_seq(const struct tl_log *log, uint64_t idx)
+{
+    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, idx));
+    return tl_segment_seq(seg, (uint32_t)(idx - seg->base.idx));
+}
+
 /* Move the tail of every lane to the border before entry idx, tail <= idx < head. */
 static uint64_t trim(struct tl_log *log, uint64_t idx)
 {
     uint64_t msgs = messages_until(log, idx);
     if (log->stream.on)
         log->stream.tail = tl_follow_id(&log->lanes[TL_LANE_WS].chain, idx - 1);
+    uint64_t seq = entry_seq(log, idx - 1);
+    log->seqs.tail = seq > log->seqs.tail ? seq : log->seqs.tail; /* older ones may have none */
     struct tl_mark tail = {.idx = idx, .msg = log->tail.msg + msgs};
     for (int kind = TL_LANE_N - 1; kind >= 0; kind--) {
         struct tl_lane *lane = &log->lanes[kind];
@@ -214,7 +253,7 @@ static int reencode(struct tl_log *log, struct tl_lane *lane, const struct tl_se
                     uint32_t i, struct tl_mark base)
 {
     struct tl_lane_item item;
-    char token[TL_POSITION_TEXT_MAX];
+    char token[TL_POSITION_TEXT_MAX], text[TL_SEQUENCE_TEXT_MAX];
     tl_lane_ws_decode(seg, i, log->name_line && seg->entries[i].name_n > 0, &item);
     /* Before epoch_idx the epoch was another one, that nobody can resume from any more. */
     struct tl_position after = {.epoch = log->epoch, .idx = base.idx + 1};
@@ -226,6 +265,10 @@ static int reencode(struct tl_log *log, struct tl_lane *lane, const struct tl_se
     if (base.idx < log->epoch_idx)
         after.epoch = 0;
     item.position = tl_bytes(token, tl_position_print(after, token));
+    if (lane->kind == TL_LANE_SSE_TAGGED) {
+        struct tl_sequence sequence = {log->sequence->epoch, item.seq};
+        item.number = tl_bytes(text, tl_sequence_print(sequence, log->label, text));
+    }
     uint64_t now_ms = seg->base_ms + seg->entries[i].time_ms;
     int r = tl_lane_reserve(lane, &item, base, now_ms);
     if (r == 0)
@@ -256,6 +299,7 @@ static int reencode_kept(struct tl_log *log, struct tl_lane *lane)
 int tl_log_lane_open(struct tl_log *log, enum tl_lane_kind kind)
 {
     struct tl_lane *lane = &log->lanes[kind];
+    assert(kind != TL_LANE_SSE_TAGGED || log->sequence);
     if (lane->on)
         return 0;
     /* Cursors of a lane's earlier life are gone with its subscribers; offsets may start anew. */

@@ -16,6 +16,12 @@ struct tl_log_limits {
     uint64_t age_max_ms;
 };
 
+/* What a log knows of the numbers of its entries beside those that it keeps. */
+struct tl_sequence_marks {
+    uint64_t tail;  /* no entry with a greater one was dropped */
+    uint64_t epoch; /* from behind it on continuity is proven */
+};
+
 struct tl_log {
     const struct tl_log_limits *limits;
     struct tl_lane lanes[TL_LANE_N]; /* TL_LANE_WS is always on */
@@ -25,6 +31,9 @@ struct tl_log {
     uint64_t epoch_idx;            /* the first entry of this epoch */
     bool name_line;                /* WebSocket frames begin with the source channel's name */
     struct tl_stream_marks stream; /* feed/follow.h */
+    struct tl_sequence *sequence;  /* NULL: its entries have no numbers */
+    struct tl_bytes label;         /* the channel's name in the tokens of numbers */
+    struct tl_sequence_marks seqs;
     /* Older messages were put before the tail for somebody: until then so much more is kept. */
     struct {
         uint64_t until_ms, msgs, bytes;
@@ -34,6 +43,9 @@ struct tl_log {
 /* limits must outlive the log. Cannot fail; nothing is allocated until a message comes. */
 void tl_log_init(struct tl_log *log, const struct tl_log_limits *limits, uint64_t epoch,
                  bool name_line);
+/* Number its entries in the process' sequence, under that name; both outlive it. Before anything
+ * is appended. Without, there is no tagged lane. */
+void tl_log_number(struct tl_log *log, struct tl_sequence *sequence, struct tl_bytes name);
 /* Takes a zeroed struct too. What readers still pin counts as retired. */
 void tl_log_deinit(struct tl_log *log);
 
@@ -51,9 +63,12 @@ struct tl_message {
 TL_MUST_USE int tl_log_append(struct tl_log *log, const struct tl_message *message,
                               uint64_t now_ms);
 
-/* Append a control event: an entry in every lane, with bytes in the SSE lane only. As above. */
+/*
+ * Append a control event: an entry in every lane, with bytes in those for SSE only, of which the
+ * tagged one gives it its number for an id, and the other that position (empty: none). As above.
+ */
 TL_MUST_USE int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event,
-                                      uint64_t now_ms);
+                                      struct tl_bytes position, uint64_t now_ms);
 
 /* Drop what is over the limits. Returns how many messages went. */
 uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms);

@@ -15,14 +15,19 @@ static size_t print_decimal(uint64_t v, char *out)
     return n;
 }
 
-size_t tl_position_print(struct tl_position position, char out[TL_POSITION_TEXT_MAX])
+/* "<16 hex digits>-<decimal>" */
+static size_t print_place(uint64_t epoch, uint64_t place, char *out)
 {
     static const char hex[] = "0123456789abcdef";
     for (unsigned i = 0; i < EPOCH_DIGITS; i++)
-        out[i] = hex[position.epoch >> (60 - 4 * i) & 15];
+        out[i] = hex[epoch >> (60 - 4 * i) & 15];
     out[EPOCH_DIGITS] = '-';
-    size_t n = EPOCH_DIGITS + 1;
-    n += print_decimal(position.idx, out + n);
+    return EPOCH_DIGITS + 1 + print_decimal(place, out + EPOCH_DIGITS + 1);
+}
+
+size_t tl_position_print(struct tl_position position, char out[TL_POSITION_TEXT_MAX])
+{
+    size_t n = print_place(position.epoch, position.idx, out);
     if (position.of_stream) {
         out[n++] = '-';
         n += tl_entry_id_print(position.id, out + n);
@@ -66,5 +71,41 @@ bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
         return false;
     position.id_idx = position.of_stream ? position.idx : 0;
     *ret_position = position;
+    return true;
+}
+
+static bool is_plain(uint8_t c)
+{
+    return c > 0x20 && c < 0x7F && c != '%' && c != ';';
+}
+
+size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
+                         char out[TL_SEQUENCE_TEXT_MAX])
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = print_place(sequence.epoch, sequence.at, out);
+    out[n++] = '@';
+    for (size_t i = 0; i < name.n; i++) {
+        uint8_t c = name.p[i];
+        if (is_plain(c)) {
+            out[n++] = (char)c;
+            continue;
+        }
+        out[n++] = '%';
+        out[n++] = hex[c >> 4];
+        out[n++] = hex[c & 15];
+    }
+    out[n] = 0;
+    return n;
+}
+
+bool tl_sequence_parse(struct tl_bytes text, struct tl_sequence *ret_sequence)
+{
+    const uint8_t *mark = text.n > 0 ? memchr(text.p, '@', text.n) : NULL;
+    struct tl_position place;
+    if (!mark || !tl_position_parse(tl_bytes(text.p, (size_t)(mark - text.p)), &place) ||
+        place.of_stream)
+        return false;
+    *ret_sequence = (struct tl_sequence){place.epoch, place.idx};
     return true;
 }

@@ -10,6 +10,11 @@
  * entry that the client has, and how many had ever been added with it. What proves that nothing was
  * missed is that very entry, found again in the log or in Redis; the epoch, which the key's name
  * and the server process make, says that the counts of two positions may be compared.
+ *
+ * Of a client with several channels, "<16 hex digits>-<decimal>@<channel>": the number of an entry
+ * in the sequence of all that this process appended, whatever the channel, and the channel that the
+ * event is of. Whoever has it has all of its channels up to there. The epoch is random for each
+ * process.
  */
 #ifndef TL_FEED_POSITION_H
 #define TL_FEED_POSITION_H
@@ -25,6 +30,24 @@ struct tl_position {
 };
 
 #define TL_POSITION_TEXT_MAX (38 + TL_ENTRY_ID_TEXT_MAX) /* 16 + 1 + 20 + 1, the id and a NUL */
+
+/* The sequence of all appends of a process, and how far it is. */
+struct tl_sequence {
+    uint64_t epoch; /* never 0 */
+    uint64_t at;    /* the last number that was given */
+};
+
+#define TL_SEQUENCE_TEXT_MAX (39 + 3 * 255) /* 16 + 1 + 20 + 1, the channel and a NUL */
+
+/*
+ * Writes the token and a NUL; returns its length. name: 0 to 255 bytes; all of it but printable
+ * ASCII, and `%` and `;`, is percent-encoded, so that headers, JavaScript and URLs carry it.
+ */
+size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
+                         char out[TL_SEQUENCE_TEXT_MAX]);
+
+/* False for what tl_sequence_print() does not make; what follows the `@` is not looked at. */
+TL_MUST_USE bool tl_sequence_parse(struct tl_bytes text, struct tl_sequence *ret_sequence);
 
 /* Writes the token and a NUL; returns its length. */
 size_t tl_position_print(struct tl_position position, char out[TL_POSITION_TEXT_MAX]);

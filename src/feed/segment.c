@@ -78,6 +78,14 @@ uint8_t *tl_segment_add(struct tl_segment *seg, size_t encoded_n, struct tl_byte
     return at;
 }
 
+void tl_segment_number(struct tl_segment *seg, uint64_t seq)
+{
+    if (seg->entries_n == 1)
+        seg->base_seq = seq;
+    assert(seq >= seg->base_seq && seq - seg->base_seq <= UINT32_MAX);
+    seg->entries[seg->entries_n - 1].seq = (uint32_t)(seq - seg->base_seq);
+}
+
 uint32_t tl_segment_messages(const struct tl_segment *seg, uint32_t n)
 {
     uint32_t msgs = 0;

@@ -29,6 +29,7 @@ struct tl_entry {
     uint32_t end;     /* offset in the segment's bytes just behind this entry's encoding */
     uint32_t time_ms; /* when it was appended, since the segment's base_ms */
     uint32_t name_at; /* where the source channel's name stands, name_n bytes */
+    uint32_t seq;     /* its number in the process, since the segment's base_seq */
     uint8_t name_n;
     uint8_t flags; /* enum tl_entry_flags */
 };
@@ -44,6 +45,7 @@ struct tl_segment {
     uint32_t names_n;    /* writer only: names at the end */
     struct tl_mark base; /* what stands before the first entry */
     uint64_t base_ms;    /* monotonic time of the first entry */
+    uint64_t base_seq;   /* 0 until the first entry is numbered, and without a sequence */
     uint8_t *bytes;
     struct tl_entry entries[];
 };
@@ -73,6 +75,16 @@ bool tl_segment_fits(const struct tl_segment *seg, size_t encoded_n, size_t name
  */
 uint8_t *tl_segment_add(struct tl_segment *seg, size_t encoded_n, struct tl_bytes name,
                         uint8_t flags, uint64_t now_ms);
+
+/* Number the entry that was added last: at least base_seq, and less than 4 Gi more (asserted). It
+ * is base_seq for the first one. Writer only. */
+void tl_segment_number(struct tl_segment *seg, uint64_t seq);
+
+/* The number of entry i. */
+static inline uint64_t tl_segment_seq(const struct tl_segment *seg, uint32_t i)
+{
+    return seg->base_seq + seg->entries[i].seq;
+}
 
 /* Offset in bytes of entry i's encoding. i <= entries told. */
 static inline uint32_t tl_segment_start(const struct tl_segment *seg, uint32_t i)

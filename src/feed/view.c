@@ -21,6 +21,7 @@ int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
     view->epoch = update->epoch;
     view->epoch_idx = update->epoch_idx;
     view->stream = update->stream;
+    view->seqs = update->seqs;
     while (view->chain.n > 1 && tl_chain_at(&view->chain, 1)->base.idx <= view->tail.idx)
         tl_segment_unref(tl_chain_pop(&view->chain));
     return 0;
@@ -256,6 +257,59 @@ enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position pos
     *ret_missed = view->tail.idx - position.idx;
     return TL_RESUME_GAP;
 }
+
+/* ---- numbers ---- */
+
+static uint64_t seq_of(const struct tl_view *view, uint64_t idx)
+{
+    const struct tl_segment *seg = tl_chain_at(&view->chain, tl_chain_find_idx(&view->chain, idx));
+    return tl_segment_seq(seg, (uint32_t)(idx - seg->base.idx));
+}
+
+uint64_t tl_view_seq_before(const struct tl_view *view, struct tl_mark mark)
+{
+    return mark.idx > view->tail.idx ? seq_of(view, mark.idx - 1) : view->seqs.tail;
+}
+
+struct tl_mark tl_view_behind(const struct tl_view *view, uint64_t seq)
+{
+    uint64_t low = view->tail.idx, high = view->head.idx; /* the answer is in [low, high] */
+    if (low == high || seq_of(view, high - 1) <= seq)
+        return view->head;
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        if (seq_of(view, mid) <= seq)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return tl_chain_mark(&view->chain, low, view->head);
+}
+
+uint64_t tl_view_seq(const struct tl_view *view, uint64_t off)
+{
+    assert(off >= view->tail.off && off < view->head.off);
+    uint32_t s = tl_chain_find_off(&view->chain, off);
+    while (visible_end(view, s) <= off)
+        s++;
+    const struct tl_segment *seg = tl_chain_at(&view->chain, s);
+    uint64_t start = off > seg->base.off ? off - seg->base.off : 0;
+    return tl_segment_seq(seg, entries_until(seg, visible_entries(view, s), start));
+}
+
+enum tl_resume tl_view_resume_behind(const struct tl_view *view, uint64_t seq,
+                                     struct tl_mark *ret_from)
+{
+    *ret_from = tl_view_behind(view, seq);
+    if (seq < view->seqs.epoch) {
+        if (view->epoch_idx > ret_from->idx)
+            *ret_from = tl_chain_mark(&view->chain, view->epoch_idx, view->head);
+        return TL_RESUME_VOID;
+    }
+    return seq < view->seqs.tail ? TL_RESUME_GAP : TL_RESUME_FROM;
+}
+
+/* ---- where a newcomer begins ---- */
 
 struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)
 {

@@ -7,7 +7,7 @@
 #define TL_FEED_VIEW_H
 
 #include "feed/chain.h"
-#include "feed/position.h"
+#include "feed/log.h"
 
 struct tl_view {
     struct tl_chain chain;
@@ -15,6 +15,7 @@ struct tl_view {
     uint64_t epoch;
     uint64_t epoch_idx; /* the first entry of this epoch */
     struct tl_stream_marks stream;
+    struct tl_sequence_marks seqs;
 };
 
 /* What the writer tells: the new marks, and the segments that the view does not hold yet. */
@@ -25,6 +26,7 @@ struct tl_view_update {
     struct tl_mark head, tail;
     uint64_t epoch, epoch_idx;
     struct tl_stream_marks stream;
+    struct tl_sequence_marks seqs;
 };
 
 /* A contiguous range of a lane, [from, to) at borders, as slices. */
@@ -62,6 +64,24 @@ enum tl_resume {
 };
 enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position position,
                               struct tl_mark *ret_from, uint64_t *ret_missed);
+
+/*
+ * The same for a client that has all entries of this process up to number seq: how many messages
+ * are gone is not known. TL_RESUME_VOID: the log was made, or its continuity broken, after seq;
+ * *ret_from is where it began anew.
+ */
+enum tl_resume tl_view_resume_behind(const struct tl_view *view, uint64_t seq,
+                                     struct tl_mark *ret_from);
+
+/* Before the first entry with a greater number than seq. */
+struct tl_mark tl_view_behind(const struct tl_view *view, uint64_t seq);
+
+/* The number of the first entry with bytes from that border on, tail.off <= off < head.off. */
+uint64_t tl_view_seq(const struct tl_view *view, uint64_t off);
+
+/* A number that all entries before the mark have at most: that of the last one, or where nothing
+ * is kept before it, the greatest that was dropped. */
+uint64_t tl_view_seq_before(const struct tl_view *view, struct tl_mark mark);
 
 /* The position is of the stream that this log follows, and not found here: the stream may have
  * older entries, or newer ones. */

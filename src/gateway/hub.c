@@ -90,10 +90,11 @@ static bool is_full(const struct tl_hub *hub)
     return hub->channels.n - hub->unsubscribing_n >= max || hub->channels.n >= 2 * max;
 }
 
-static void init_log(struct tl_channel *channel)
+static void init_log(struct tl_hub *hub, struct tl_channel *channel)
 {
     tl_log_init(&channel->log, &channel->rule->log, tl_hub_new_epoch(),
                 channel->pattern && channel->pattern->name_line);
+    tl_log_number(&channel->log, &hub->sequence, channel_name(channel));
     if (channel->stream)
         tl_log_follow(&channel->log);
 }
@@ -127,7 +128,7 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     if (!channel->pattern && tl_config_is_stream(channel->rule))
         channel->stream = &channel->rule->stream;
     tl_channel_init(&channel->life, linger_of(hub, channel->rule), tl_hub_link_is_up(hub, channel));
-    init_log(channel);
+    init_log(hub, channel);
     tl_list_init(&channel->seekers);
     tl_list_init(&channel->sought);
     tl_list_init(&channel->dirty);
@@ -283,7 +284,7 @@ bool tl_hub_expire_oldest(struct tl_hub *hub, const struct tl_channel *keep)
     /* Its log goes now, its upstream subscription as soon as the broker says so. */
     tl_metric_add(TL_M_EVICTED, (int64_t)(channel->log.head.msg - channel->log.tail.msg));
     tl_log_deinit(&channel->log);
-    init_log(channel);
+    init_log(hub, channel);
     tl_hub_drop_snapshot(hub, channel);
     tl_hub_count_bytes(hub, channel);
     tl_list_remove(&channel->evictable);
@@ -350,7 +351,7 @@ void tl_hub_on_leave(struct tl_mail *mail)
         tl_list_remove(&view->snapshot->node);
     if (--channel->lane_views[view->lane] == 0) {
         channel->lane_idle_ms[view->lane] = tl_loop_now_ms(hub->loop);
-        channel->gap_untold = channel->gap_untold && view->lane != TL_LANE_SSE;
+        channel->gap_untold = channel->gap_untold && tl_hub_has_sse(channel);
     }
     answer_left(view);
     act(hub, channel, tl_channel_leave(&channel->life, tl_loop_now_ms(hub->loop)), TL_BROKER_OK);
@@ -429,6 +430,12 @@ static void update_ready(struct tl_hub *hub)
 bool tl_hub_is_ready(const struct tl_hub *hub)
 {
     return atomic_load_explicit(&hub->ready, memory_order_relaxed);
+}
+
+struct tl_sequence tl_hub_sequence(const struct tl_hub *hub)
+{
+    return (struct tl_sequence){hub->sequence.epoch,
+                                atomic_load_explicit(&hub->told_seq, memory_order_acquire)};
 }
 
 static void on_link(void *arg, enum tl_source_kind kind, bool up, const char *reason)
@@ -617,6 +624,7 @@ struct tl_hub *tl_hub_new(const struct tl_config *config, struct tl_loop *loop,
     hub->workers = workers;
     hub->workers_n = workers_n;
     hub->local_tail = &hub->local;
+    hub->sequence.epoch = tl_hub_new_epoch();
     tl_list_init(&hub->order);
     tl_list_init(&hub->evictable);
     tl_list_init(&hub->reading);

@@ -62,6 +62,9 @@ void tl_hub_on_snapshot(struct tl_mail *mail);
 struct tl_worker *tl_hub_worker(const struct tl_hub *hub, unsigned i);
 /* Is the broker up? Any thread. */
 bool tl_hub_is_ready(const struct tl_hub *hub);
+/* The sequence of all appends, as far as the views were marked for them: whatever has a greater
+ * number is appended later. Any thread. */
+struct tl_sequence tl_hub_sequence(const struct tl_hub *hub);
 /* "memory", "redis" */
 const char *tl_hub_broker_name(const struct tl_hub *hub);
 /* Is the name that of a declared pattern channel? Any thread. */

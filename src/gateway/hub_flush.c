@@ -60,6 +60,7 @@ static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
         .epoch = channel->log.epoch,
         .epoch_idx = channel->log.epoch_idx,
         .stream = channel->log.stream,
+        .seqs = channel->log.seqs,
     };
 }
 
@@ -167,8 +168,6 @@ static void on_retry(struct tl_timer *timer)
 
 void tl_hub_change(struct tl_hub *hub, struct tl_channel *channel)
 {
-    if (tl_list_empty(&channel->attachments))
-        return;
     struct tl_list *list = &channel->attachments;
     for (struct tl_list *a = list->next; a != list; a = a->next) {
         struct tl_attachment *attachment = TL_CONTAINER(a, struct tl_attachment, node);
@@ -176,7 +175,9 @@ void tl_hub_change(struct tl_hub *hub, struct tl_channel *channel)
         atomic_store_explicit(&tl_hub_view_of(attachment)->appended_idx, channel->log.head.idx,
                               memory_order_release);
     }
-    touch(hub, channel);
+    atomic_store_explicit(&hub->told_seq, hub->sequence.at, memory_order_release);
+    if (!tl_list_empty(list))
+        touch(hub, channel);
 }
 
 void tl_hub_flush_init(struct tl_hub *hub)

@@ -86,13 +86,19 @@ static void after_append(struct tl_hub *hub, struct tl_channel *channel)
     apply_cap(hub, channel);
 }
 
-bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
+static bool append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event,
+                           struct tl_bytes position)
 {
-    if (channel->lane_views[TL_LANE_SSE] == 0 ||
-        tl_log_append_control(&channel->log, tl_bytes_str(event), tl_loop_now_ms(hub->loop)) == 0)
+    if (!tl_hub_has_sse(channel) || tl_log_append_control(&channel->log, tl_bytes_str(event),
+                                                          position, tl_loop_now_ms(hub->loop)) == 0)
         return true;
     tl_metric_add(TL_M_REFUSED_MEMORY, 1);
     return false;
+}
+
+bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
+{
+    return append_control(hub, channel, event, tl_bytes(NULL, 0));
 }
 
 /* The gap as an event, and a new epoch, so that whoever misses the event is told on its return. */
@@ -102,14 +108,14 @@ static bool append_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t 
     char event[256], token[TL_POSITION_TEXT_MAX], missed[24] = "null";
     tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
     struct tl_position position = tl_log_position(&channel->log);
-    if (channel->lane_views[TL_LANE_SSE] > 0 && !position.of_stream)
+    if (tl_hub_has_sse(channel) && !position.of_stream)
         position.idx++; /* the event itself is an entry */
-    tl_position_print(position, token);
+    struct tl_bytes id = tl_bytes(token, tl_position_print(position, token));
     if (msgs > 0)
         snprintf(missed, sizeof missed, "%llu", (unsigned long long)msgs);
-    snprintf(event, sizeof event, "id: %s\nevent: gap\ndata: {\"missed\":%s,\"reason\":\"%s\"}\n\n",
-             token, missed, reason);
-    channel->gap_untold = !tl_hub_append_control(hub, channel, event);
+    snprintf(event, sizeof event, "event: gap\ndata: {\"missed\":%s,\"reason\":\"%s\"}\n\n", missed,
+             reason);
+    channel->gap_untold = !append_control(hub, channel, event, id);
     return !channel->gap_untold;
 }
 

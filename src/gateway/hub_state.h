@@ -69,6 +69,10 @@ struct tl_hub {
     struct tl_task local_task, flush_task;
     struct tl_timer sweep_timer, retry_timer;
     uint64_t logs_bytes;
+    struct tl_sequence sequence; /* of all appends */
+    /* How far it is, written once the views know of what was appended (tl_hub_change()). Release;
+     * partner: the acquire load of tl_hub_sequence(). */
+    _Atomic uint64_t told_seq;
     bool link_up;
     bool streams_up; /* the same for streams */
     bool stopped;
@@ -94,6 +98,12 @@ static inline bool tl_hub_is_told(const struct tl_attachment *attachment)
 static inline bool tl_hub_link_is_up(const struct tl_hub *hub, const struct tl_channel *channel)
 {
     return channel->stream ? hub->streams_up : hub->link_up;
+}
+
+/* Are there readers of events that tell of the broker? */
+static inline bool tl_hub_has_sse(const struct tl_channel *channel)
+{
+    return channel->lane_views[TL_LANE_SSE] + channel->lane_views[TL_LANE_SSE_TAGGED] > 0;
 }
 
 /* hub.c */

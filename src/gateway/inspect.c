@@ -6,7 +6,7 @@
 
 #include <inttypes.h>
 
-static const char *const lane_names[TL_LANE_N] = {"websocket", "sse"};
+static const char *const lane_names[TL_LANE_N] = {"websocket", "sse", "sse"};
 
 /* --- on each worker --- */
 
@@ -70,7 +70,7 @@ static void print(struct tl_buf *out, const struct tl_inspect *inspect)
     tl_buf_printf(
         out, ",\"state\":\"%s\",\"subscribers\":{\"websocket\":%" PRIu64 ",\"sse\":%" PRIu64 "}",
         states[inspect->state], inspect->subscribers[TL_LANE_WS],
-        inspect->subscribers[TL_LANE_SSE]);
+        inspect->subscribers[TL_LANE_SSE] + inspect->subscribers[TL_LANE_SSE_TAGGED]);
     print_position(out, "position", inspect->head);
     print_position(out, "oldest", inspect->oldest);
     tl_buf_printf(out, ",\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"slowest\":[",

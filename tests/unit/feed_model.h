@@ -149,7 +149,7 @@ static inline int model_append_control(struct model *m)
 {
     char text[64];
     size_t n = model_control_text(m->n, text);
-    int r = tl_log_append_control(&m->log, tl_bytes(text, n), m->now_ms);
+    int r = tl_log_append_control(&m->log, tl_bytes(text, n), tl_bytes(NULL, 0), m->now_ms);
     if (r < 0)
         return r;
     struct model_entry *e = model_push(m);

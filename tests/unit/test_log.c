@@ -350,10 +350,11 @@ static void append_with_failures(struct model *m, int i)
     for (int64_t skip = 0;; skip++) {
         struct snapshot before = snapshot(&m->log), after;
         tl_alloc_fail(skip, 1);
-        int r = i % 10 == 9
-                    ? tl_log_append_control(&m->log, TL_LIT(": x\n\n"), m->now_ms)
-                    : tl_log_append(&m->log, &(struct tl_message){.payload = {text_pool, n}},
-                                    m->now_ms);
+        int r =
+            i % 10 == 9
+                ? tl_log_append_control(&m->log, TL_LIT(": x\n\n"), tl_bytes(NULL, 0), m->now_ms)
+                : tl_log_append(&m->log, &(struct tl_message){.payload = {text_pool, n}},
+                                m->now_ms);
         uint64_t asked = tl_alloc_fail(0, 0);
         after = snapshot(&m->log);
         if (r == 0) {
