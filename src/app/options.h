@@ -107,14 +107,16 @@
       512 * TL_MIB, TL_RELOAD, NULL, "the biggest message that is published or passed on")         \
     X(SIZE, inbound_bytes_max, "max-inbound", "TRAMLINE_MAX_INBOUND", "SIZE", "64KiB", 1,          \
       512 * TL_MIB, TL_RELOAD, NULL, "the biggest message of a WebSocket client")                  \
-    X(SIZE, head_bytes_max, "max-head", "TRAMLINE_MAX_HEAD", "SIZE", "16KiB", TL_KIB, 64 * TL_KIB, \
-      TL_RELOAD, NULL, "the biggest head of a request")                                            \
+    X(SIZE, head_bytes_max, "max-head", "TRAMLINE_MAX_HEAD", "SIZE", "32KiB", TL_KIB, 64 * TL_KIB, \
+      TL_RELOAD, NULL, "the biggest head of a request; 1,000 channels of 20 bytes fit")            \
     X(SIZE, input_bytes_max, "max-input", "TRAMLINE_MAX_INPUT", "SIZE", "256MiB", TL_KIB,          \
       1024 * TL_GIB, TL_RELOAD, NULL, "unfinished bodies and messages of all clients together")    \
     X(COUNT, inbound_rate_max, "inbound-rate", "TRAMLINE_INBOUND_RATE", "N", "1000", 1, 10000000,  \
       TL_RELOAD, NULL, "messages a second and WebSocket client")                                   \
     X(COUNT, connections_max, "max-connections", "TRAMLINE_MAX_CONNECTIONS", "N", "0", 0,          \
       100000000, TL_RELOAD, NULL, "connections in all; 0 is what descriptors allow")               \
+    X(COUNT, session_channels_max, "channels-per-connection", "TRAMLINE_CHANNELS_PER_CONNECTION",  \
+      "N", "1000", 1, 8192, TL_RELOAD, NULL, "channels of one event stream, /sse?ch=a&ch=b")       \
     X(COUNT, address_connections_max, "max-connections-per-address",                               \
       "TRAMLINE_MAX_CONNECTIONS_PER_ADDRESS", "N", "0", 0, 100000000, TL_RELOAD, NULL,             \
       "connections of one address; 0 is no limit, as behind a proxy all clients share one")        \

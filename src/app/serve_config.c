@@ -152,6 +152,7 @@ static void fill_config(struct tl_serve_config *serve, const struct tl_options *
         .connections_max = connections_max(o, descriptors),
         .address_connections_max = (uint32_t)o->address_connections_max,
         .channels_max = (uint32_t)o->channels_max,
+        .session_channels_max = (uint32_t)o->session_channels_max,
         .patterns = serve->patterns,
         .patterns_n = serve->config.patterns_n,
         .documents = serve->map.documents,

@@ -24,6 +24,8 @@
     X(ACCEPT_PAUSES, COUNTER, "accept_pauses", "times accepting paused for want of descriptors")   \
     X(REFUSED_CONNECTIONS, COUNTER, "connections_refused", "connections over a connection limit")  \
     X(REFUSED_REQUESTS, COUNTER, "requests_refused", "requests answered with 4xx or 503")          \
+    X(CHANNELS_REFUSED, COUNTER, "channels_refused",                                               \
+      "requests for more channels than channels-per-connection")                                   \
     X(REFUSED_MEMORY, COUNTER, "memory_refusals",                                                  \
       "clients or messages refused for want of memory")                                            \
     X(HANDSHAKE_TIMEOUTS, COUNTER, "handshake_timeouts", "connections without a request in time")  \

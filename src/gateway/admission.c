@@ -42,6 +42,17 @@ static bool is_allowed_channel(const struct tl_config *config, struct tl_bytes c
     return config->allow_n == 0;
 }
 
+static bool are_allowed(const struct tl_config *config, const struct tl_admission_request *request)
+{
+    if (request->channel.n > 0 && !is_allowed_channel(config, request->channel))
+        return false;
+    size_t n = request->asked && config->allow_n > 0 ? request->asked->n : 0;
+    for (size_t i = 0; i < n; i++)
+        if (!is_allowed_channel(config, request->asked->channels[i].name))
+            return false;
+    return true;
+}
+
 /* Strangers come through a proxy on this machine as well, and proxies leave a trace. */
 static bool is_local(const struct tl_admission_request *request)
 {
@@ -79,7 +90,7 @@ static struct tl_verdict verdict_of(const struct tl_config *config,
                                        "start the gateway with --token, or with --open for "
                                        "everybody, or ask on a loopback address"};
     }
-    if (request->channel.n > 0 && !is_allowed_channel(config, request->channel))
+    if (!are_allowed(config, request))
         return (struct tl_verdict){403, "channel not allowed",
                                    "the gateway's --allow patterns do not match its name"};
     return (struct tl_verdict){0};

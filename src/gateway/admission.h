@@ -6,6 +6,7 @@
 #ifndef TL_GATEWAY_ADMISSION_H
 #define TL_GATEWAY_ADMISSION_H
 
+#include "gateway/asked.h"
 #include "gateway/config.h"
 #include "gateway/route.h"
 
@@ -15,6 +16,7 @@ struct tl_admission_request {
     const struct tl_http1_request *http;
     enum tl_admission_action action; /* duplex asks to publish */
     struct tl_bytes channel;         /* empty for OPERATE (metrics) */
+    const struct tl_asked *asked;    /* several channels instead, or NULL */
     bool listener_is_loopback;
 };
 

@@ -120,6 +120,25 @@ void tl_subscription_close(struct tl_subscription *sub)
     tl_hub_post(view->worker->hub, view->worker, &view->leave_mail);
 }
 
+void tl_subscription_skip_to(struct tl_subscription *sub, struct tl_mark to)
+{
+    assert(!sub->out && to.off >= sub->off);
+    sub->off = to.off;
+    sub->msg = to.msg;
+}
+
+bool tl_subscription_conflate(struct tl_subscription *sub)
+{
+    const struct tl_view *view = &sub->view->view;
+    bool tells = sub->view->lane != TL_LANE_WS && tl_view_is_renewed_behind(view, sub->off);
+    struct tl_mark newest = tells ? view->tail : tl_view_newest(view);
+    if (newest.off <= sub->off)
+        return false;
+    tl_metric_add(TL_M_CONFLATED, (int64_t)(newest.msg - sub->msg));
+    tl_subscription_skip_to(sub, newest);
+    return true;
+}
+
 struct tl_outvec *tl_outvec_new(const struct tl_view *view, const struct tl_range *range,
                                 uint64_t from)
 {

@@ -99,6 +99,15 @@ void tl_channel_view_sought(struct tl_channel_view *view);
 TL_MUST_USE int tl_subscription_open(struct tl_worker *worker, struct tl_subscription *sub,
                                      enum tl_lane_kind lane, struct tl_bytes name);
 
+/* The cursor, which stands at a border, to a later one. */
+void tl_subscription_skip_to(struct tl_subscription *sub, struct tl_mark to);
+/*
+ * To the newest message, where a rule says that it counts. What lies between is left out by the
+ * rule, and so is nobody's gap; but events that tell of an upstream gap are not left out. True: it
+ * moved.
+ */
+bool tl_subscription_conflate(struct tl_subscription *sub);
+
 /* Take it off; the view leaves after the last one. Idempotent. The out-vector is kept: the caller
  * frees it when its send is over. */
 void tl_subscription_close(struct tl_subscription *sub);

@@ -69,6 +69,7 @@ struct tl_config {
     uint32_t connections_max;
     uint32_t address_connections_max; /* 0: no limit */
     uint32_t channels_max;
+    uint32_t session_channels_max; /* of one connection */
     const struct tl_pattern *patterns;
     size_t patterns_n;
     const struct tl_bytes *origins;

@@ -6,6 +6,7 @@
 #ifndef TL_GATEWAY_EXCHANGE_H
 #define TL_GATEWAY_EXCHANGE_H
 
+#include "gateway/asked.h"
 #include "gateway/inspect.h"
 #include "gateway/reply.h"
 #include "gateway/route.h"
@@ -21,6 +22,7 @@ struct tl_exchange {
     struct tl_terms terms;
     struct tl_snapshot snapshot; /* what it begins with, once it is acknowledged */
     uint32_t seek_due;           /* see tl_channel_view_settles() */
+    struct tl_asked *asked;      /* several channels, or NULL */
     const struct tl_route *route;
     struct tl_inspect *inspect; /* on its way, or NULL */
     struct tl_buf body;
@@ -49,5 +51,9 @@ void tl_exchange_refuse(struct tl_session *s, int status, const char *error, con
  * tl_terms_start(). Sets exchange->snapshot. */
 enum tl_resume tl_exchange_start(struct tl_session *s, struct tl_mark *ret_from,
                                  uint64_t *ret_missed);
+/* The same for another view and its terms. */
+enum tl_resume tl_exchange_start_in(const struct tl_session *s, const struct tl_channel_view *view,
+                                    const struct tl_terms *terms, struct tl_mark *ret_from,
+                                    uint64_t *ret_missed);
 
 #endif

@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "gateway/admission.h"
 #include "gateway/exchange.h"
+#include "gateway/many.h"
 #include "gateway/pages.h"
 #include "gateway/posts.h"
 
@@ -15,8 +16,9 @@
 
 #define BIT(kind)   (1u << (kind))
 #define WS_KINDS    (BIT(TL_ROUTE_WS) | BIT(TL_ROUTE_DUPLEX))
-#define GET_KINDS   (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_POSITION) | BIT(TL_ROUTE_INSPECT))
-#define TERMS_KINDS (WS_KINDS | BIT(TL_ROUTE_SSE)) /* the others ignore the query */
+#define SSE_KINDS   (BIT(TL_ROUTE_SSE) | BIT(TL_ROUTE_SSE_MANY))
+#define GET_KINDS   (SSE_KINDS | BIT(TL_ROUTE_POSITION) | BIT(TL_ROUTE_INSPECT))
+#define TERMS_KINDS (WS_KINDS | SSE_KINDS) /* the others ignore the query */
 
 /* --- the exchange --- */
 
@@ -27,6 +29,7 @@ void tl_exchange_free(struct tl_session *s)
         return;
     tl_session_give_input(s);
     tl_inspect_forget(exchange->inspect);
+    tl_asked_free(exchange->asked);
     tl_reply_deinit(&exchange->reply);
     tl_buf_deinit(&exchange->body);
     tl_free(exchange);
@@ -107,14 +110,19 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
 enum tl_resume tl_exchange_start(struct tl_session *s, struct tl_mark *ret_from,
                                  uint64_t *ret_missed)
 {
-    const struct tl_channel_view *view = s->sub.view;
-    const struct tl_terms *terms = &s->exchange->terms;
-    uint64_t now_ms = tl_loop_now_ms(s->worker->loop);
     if (tl_snapshot_is_wanted(s)) {
         *ret_missed = 0;
         s->exchange->snapshot = tl_snapshot_start(s, ret_from);
         return TL_RESUME_FROM;
     }
+    return tl_exchange_start_in(s, s->sub.view, &s->exchange->terms, ret_from, ret_missed);
+}
+
+enum tl_resume tl_exchange_start_in(const struct tl_session *s, const struct tl_channel_view *view,
+                                    const struct tl_terms *terms, struct tl_mark *ret_from,
+                                    uint64_t *ret_missed)
+{
+    uint64_t now_ms = tl_loop_now_ms(s->worker->loop);
     if (view->rule->overflow != TL_OVERFLOW_LATEST)
         return tl_terms_start(terms, &view->view, now_ms, ret_from, ret_missed);
     /* A raw WebSocket's messages carry no positions. */
@@ -203,7 +211,10 @@ static void start_sse(struct tl_session *s)
 {
     struct tl_exchange *exchange = s->exchange;
     if (!exchange->reply.is_head) {
-        tl_sse_start_stream(s);
+        if (exchange->asked)
+            tl_sse_many_start(s);
+        else
+            tl_sse_start_stream(s);
         return;
     }
     tl_buf_str(&exchange->reply.headers, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
@@ -259,6 +270,7 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
         start_websocket(s, ask->request);
         break;
     case TL_ROUTE_SSE:
+    case TL_ROUTE_SSE_MANY:
         start_sse(s);
         break;
     case TL_ROUTE_POSITION:
@@ -281,6 +293,7 @@ static void decide(struct tl_session *s, const struct tl_http1_request *request,
         .http = request,
         .action = TL_ADMIT_SUBSCRIBE,
         .channel = tl_exchange_name(s->exchange),
+        .asked = s->exchange->asked,
         .listener_is_loopback = s->listener_is_loopback,
     };
     if (page.kind == TL_PAGE_METRICS ||
@@ -325,6 +338,20 @@ static void refuse_unrouted(struct tl_session *s, const struct tl_http1_request 
     }
 }
 
+/* False: refused. */
+static bool read_asked(struct tl_session *s, const struct tl_http1_request *request)
+{
+    const char *error, *hint;
+    int status;
+    struct tl_asked *asked =
+        tl_asked_read(request, s->worker->config->session_channels_max, &status, &error, &hint);
+    if (asked)
+        s->exchange->asked = asked;
+    else
+        tl_exchange_refuse(s, status, error, hint);
+    return asked != NULL;
+}
+
 static void dispatch_route(struct tl_session *s, const struct tl_http1_request *request)
 {
     struct tl_exchange *exchange = s->exchange;
@@ -340,6 +367,12 @@ static void dispatch_route(struct tl_session *s, const struct tl_http1_request *
         refuse_unrouted(s, request, match.kinds);
         return;
     }
+    exchange->route = match.route;
+    if (match.route->kind == TL_ROUTE_SSE_MANY) {
+        if (read_asked(s, request))
+            decide(s, request, (struct tl_page){TL_PAGE_NONE, NULL});
+        return;
+    }
     if (match.result != TL_TEMPLATE_MATCH || match.name_n == 0) {
         tl_exchange_refuse(s, 400,
                            match.result == TL_TEMPLATE_BAD_ENCODING ? "bad percent-encoding"
@@ -349,7 +382,6 @@ static void dispatch_route(struct tl_session *s, const struct tl_http1_request *
                            "a channel's name is 1 to 255 bytes, percent-encoded in the path");
         return;
     }
-    exchange->route = match.route;
     exchange->name_n = (uint8_t)match.name_n;
     memcpy(exchange->name, match.name, match.name_n);
     decide(s, request, (struct tl_page){TL_PAGE_NONE, NULL});

@@ -14,6 +14,7 @@ static const struct {
 } defaults[] = {
     {TL_ROUTE_WS, "/ws/{channel}", "{channel}", false},
     {TL_ROUTE_SSE, "/sse/{channel}", "{channel}", false},
+    {TL_ROUTE_SSE_MANY, "/sse", "-", false}, /* the query has the names */
     {TL_ROUTE_PUB, "/pub/{channel}", "{channel}", false},
     {TL_ROUTE_DUPLEX, "/chat/{room}", "{room}", false},
     {TL_ROUTE_POSITION, "/position/{channel}", "{channel}", false},

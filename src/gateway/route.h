@@ -15,6 +15,7 @@ enum tl_route_kind {
     TL_ROUTE_DUPLEX,   /* WebSocket whose messages are published */
     TL_ROUTE_INSPECT,  /* GET answers who watches the channel, and how slowly */
     TL_ROUTE_POSITION, /* GET answers where the channel stands, for ?since= */
+    TL_ROUTE_SSE_MANY, /* Server-Sent Events of the channels that the query names */
 };
 
 struct tl_route {

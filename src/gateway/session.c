@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "gateway/exchange.h"
 #include "gateway/limits.h"
+#include "gateway/many.h"
 #include "gateway/posts.h"
 
 #include <assert.h>
@@ -43,6 +44,13 @@ static void start_timer(struct tl_session *s)
     if (s->paced && pace_ms(s) < due_ms)
         due_ms = pace_ms(s);
     tl_loop_timer_start(s->worker->loop, &s->timer, due_ms > now_ms ? due_ms - now_ms : 0);
+}
+
+void tl_session_pace(struct tl_session *s, uint64_t next_ms)
+{
+    s->sub.next_ms = next_ms;
+    s->paced = true;
+    start_timer(s);
 }
 
 void tl_session_arm(struct tl_session *s, uint64_t delay_ms)
@@ -276,26 +284,6 @@ void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
     s->phase->on_overflow(s, missed_msgs);
 }
 
-void tl_session_skip_to(struct tl_session *s, struct tl_mark to)
-{
-    assert(!s->sub.out && to.off >= s->sub.off);
-    s->sub.off = to.off;
-    s->sub.msg = to.msg;
-}
-
-/* To the newest message. What lies between is left out by the rule, and so is nobody's gap; but
- * events that tell of an upstream gap are not left out. */
-static void conflate(struct tl_session *s)
-{
-    const struct tl_view *view = &s->sub.view->view;
-    bool tells = s->sub.view->lane == TL_LANE_SSE && tl_view_is_renewed_behind(view, s->sub.off);
-    struct tl_mark newest = tells ? view->tail : tl_view_newest(view);
-    if (newest.off <= s->sub.off)
-        return;
-    tl_metric_add(TL_M_CONFLATED, (int64_t)(newest.msg - s->sub.msg));
-    tl_session_skip_to(s, newest);
-}
-
 /* Is there something in the lane to send, and may it go now? If not, the timer will tell: who waits
  * stands in nobody's way. */
 static bool has_lane(struct tl_session *s)
@@ -317,13 +305,13 @@ static bool send_lane(struct tl_session *s)
     const struct tl_view *view = &sub->view->view;
     const struct tl_channel_rule *rule = sub->view->rule;
     if (rule->interval_ms > 0)
-        conflate(s);
+        tl_subscription_conflate(sub);
     if (sub->off < view->tail.off) {
         if (rule->overflow != TL_OVERFLOW_LATEST) {
             tl_session_overflow(s, view->tail.msg - sub->msg);
             return false;
         }
-        conflate(s);
+        tl_subscription_conflate(sub);
     }
     if (sub->off == view->head.off)
         return false;
@@ -348,6 +336,8 @@ void tl_session_pump(struct tl_session *s)
             more = send_rest(s);
         else if (s->own)
             more = own = send_own(s);
+        else if (s->many && tl_many_next(s))
+            more = s->sub.out ? send_rest(s) : true;
         else if (has_lane(s))
             more = send_lane(s);
         else
@@ -587,6 +577,7 @@ static void let_go(struct tl_session *s)
     tl_session_give_input(s);
     tl_posts_forget(s);
     tl_subscription_close(&s->sub);
+    tl_many_close(s->many);
     struct tl_list *l;
     while ((l = tl_list_pop(&s->publishes)))
         TL_CONTAINER(l, struct tl_publish_request, node)->session = NULL;
@@ -615,6 +606,7 @@ static void on_closed(struct tl_stream *stream)
 {
     struct tl_session *s = tl_session_of(stream);
     tl_outvec_unref(s->sub.out);
+    tl_many_free(s->many);
     free_own(s);
     tl_buf_deinit(&s->in);
     tl_buf_deinit(&s->message);
@@ -637,6 +629,7 @@ void tl_session_finish(struct tl_session *s)
     if (s->closed || s->phase == &tl_phase_draining)
         return;
     tl_subscription_close(&s->sub);
+    tl_many_close(s->many);
     s->close_received = true; /* nothing more is waited for */
     tl_session_set_phase(s, &tl_phase_ending);
     tl_session_arm(s, tl_session_ending_ms(s));

@@ -18,6 +18,7 @@
 #include "proto/ws.h"
 
 struct tl_limits_address;
+struct tl_many;     /* many.h: several channels */
 struct tl_exchange; /* request.c: the HTTP request in progress */
 struct tl_phase;
 struct tl_posts; /* posts.c: publishes whose answers are due */
@@ -49,11 +50,14 @@ struct tl_session {
     bool alive : 1;   /* something came, or was taken, since the last ping */
     bool closed : 1;
     struct tl_own *own, *own_last;
+    /* With several channels it is on none: only its out-vector and cursor are in use, for what is
+     * being sent of them. */
     struct tl_subscription sub;
     const struct tl_phase *phase;
     struct tl_list node, lag_node, ready_node;
     struct tl_list publishes; /* duplex: struct tl_publish_request on their way */
     struct tl_timer timer;
+    struct tl_many *many;         /* or NULL */
     struct tl_buf in;             /* received and not consumed yet */
     struct tl_exchange *exchange; /* NULL outside of HTTP */
     struct tl_posts *posts;       /* NULL when no answer to a publish is due */
@@ -155,6 +159,9 @@ bool tl_session_sent_partly(struct tl_session *s, ssize_t n);
 void tl_session_on_sent(struct tl_stream *stream, ssize_t n);
 void tl_session_on_sent_all(struct tl_stream *const *streams, const int32_t *taken, unsigned n);
 
+/* The lane goes on at that time: pump again. */
+void tl_session_pace(struct tl_session *s, uint64_t next_ms);
+
 /* The batch is over: is its send still in flight? */
 void tl_session_note_lag(struct tl_session *s);
 
@@ -183,8 +190,6 @@ TL_MUST_USE bool tl_session_take_input(struct tl_session *s, size_t n);
 /* It is finished, or gone. */
 void tl_session_give_input(struct tl_session *s);
 
-/* The cursor, which stands at a border, to a later one. */
-void tl_session_skip_to(struct tl_session *s, struct tl_mark to);
 /* The subscription fell off its log: counted, and the phase does what the channel's rule says. */
 void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs);
 

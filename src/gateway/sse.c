@@ -1,5 +1,5 @@
 /* The phase of a session that is an event stream (WHATWG HTML, Server-sent events). */
-#include "gateway/session.h"
+#include "gateway/sse.h"
 
 #include "gateway/exchange.h"
 #include "proto/http1.h"
@@ -18,7 +18,7 @@ static void control(struct tl_session *s, const char *name, const char *json)
         tl_session_pump(s);
 }
 
-static void append_gap(struct tl_buf *out, uint64_t missed, const char *reason)
+void tl_sse_append_gap(struct tl_buf *out, uint64_t missed, const char *reason)
 {
     char json[128];
     if (missed > 0)
@@ -29,6 +29,16 @@ static void append_gap(struct tl_buf *out, uint64_t missed, const char *reason)
     tl_sse_control(out, "gap", tl_bytes_str(json));
 }
 
+void tl_sse_append_missed(struct tl_buf *out, enum tl_resume outcome, uint64_t missed)
+{
+    tl_metric_add(TL_M_GAPS, 1);
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
+    if (outcome == TL_RESUME_GAP)
+        tl_sse_append_gap(out, missed, "older messages are not kept");
+    else
+        tl_sse_append_gap(out, 0, "the position is of another time");
+}
+
 /* Where this client begins: at its position, behind a gap that it is told of, in the history that
  * it wants, or now (R16). */
 static struct tl_mark resume(struct tl_session *s, struct tl_buf *out)
@@ -36,14 +46,8 @@ static struct tl_mark resume(struct tl_session *s, struct tl_buf *out)
     struct tl_mark from;
     uint64_t missed;
     enum tl_resume outcome = tl_exchange_start(s, &from, &missed);
-    if (outcome == TL_RESUME_FROM)
-        return from;
-    tl_metric_add(TL_M_GAPS, 1);
-    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
-    if (outcome == TL_RESUME_GAP)
-        append_gap(out, missed, "older messages are not kept");
-    else
-        append_gap(out, 0, "the position is of another time");
+    if (outcome != TL_RESUME_FROM)
+        tl_sse_append_missed(out, outcome, missed);
     return from;
 }
 
@@ -79,7 +83,7 @@ static void on_own_sent(struct tl_session *s)
     control(s, "expired", json);
 }
 
-static void on_link_down(struct tl_session *s)
+void tl_sse_on_link_down(struct tl_session *s)
 {
     if (s->told_down)
         return;
@@ -87,12 +91,20 @@ static void on_link_down(struct tl_session *s)
     control(s, "broker", "{\"state\":\"down\"}");
 }
 
+void tl_sse_append_refusal(struct tl_buf *out, enum tl_broker_status why)
+{
+    tl_sse_control(out, "broker",
+                   tl_bytes_str(why == TL_BROKER_DENIED
+                                    ? "{\"state\":\"refused\",\"reason\":\"forbidden\"}"
+                                    : "{\"state\":\"refused\",\"reason\":\"not served\"}"));
+}
+
 static void on_refused(struct tl_session *s, enum tl_broker_status why)
 {
-    control(s, "broker",
-            why == TL_BROKER_DENIED ? "{\"state\":\"refused\",\"reason\":\"forbidden\"}"
-                                    : "{\"state\":\"refused\",\"reason\":\"not served\"}");
-    tl_session_finish(s);
+    struct tl_buf out = {0};
+    tl_sse_append_refusal(&out, why);
+    if (tl_session_own_buf(s, &out))
+        tl_session_finish(s);
 }
 
 /* The stream ends between events, and the browser comes back with its last id and is told the gap;
@@ -104,13 +116,13 @@ static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
         tl_session_finish(s);
         return;
     }
-    append_gap(&out, missed_msgs, "too slow");
-    tl_session_skip_to(s, s->sub.view->view.tail);
+    tl_sse_append_gap(&out, missed_msgs, "too slow");
+    tl_subscription_skip_to(&s->sub, s->sub.view->view.tail);
     if (tl_session_own_buf(s, &out))
         tl_worker_requeue(s->worker, s, 0);
 }
 
-static void on_timer(struct tl_session *s)
+void tl_sse_on_timer(struct tl_session *s)
 {
     struct tl_buf out = {0};
     tl_session_arm(s, tl_session_beat_ms(s));
@@ -122,7 +134,7 @@ static void on_timer(struct tl_session *s)
 }
 
 /* Nothing is expected from an event stream's client. */
-static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
+size_t tl_sse_on_input(struct tl_session *s, uint8_t *bytes, size_t n)
 {
     (void)s;
     (void)bytes;
@@ -131,18 +143,18 @@ static size_t on_input(struct tl_session *s, uint8_t *bytes, size_t n)
 
 const struct tl_phase tl_phase_sse = {
     .name = "sse",
-    .on_input = on_input,
+    .on_input = tl_sse_on_input,
     .on_input_end = tl_session_close,
     .on_own_sent = on_own_sent,
-    .on_timer = on_timer,
+    .on_timer = tl_sse_on_timer,
     .on_acknowledged = on_acknowledged,
     .on_refused = on_refused,
     .on_overflow = on_overflow,
-    .on_link_down = on_link_down,
+    .on_link_down = tl_sse_on_link_down,
     .on_drain = tl_session_finish,
 };
 
-void tl_sse_start_stream(struct tl_session *s)
+bool tl_sse_respond(struct tl_session *s, const struct tl_phase *phase)
 {
     struct tl_exchange *exchange = s->exchange;
     tl_buf_append(&exchange->reply.headers,
@@ -159,14 +171,18 @@ void tl_sse_start_stream(struct tl_session *s)
     tl_sse_retry(&out, RETRY_MS + (uint32_t)(tl_session_beat_ms(s) % RETRY_MS));
     tl_sse_comment(&out, "tramline");
     if (!tl_session_own_buf(s, &out))
-        return;
-    tl_session_set_phase(s, &tl_phase_sse);
+        return false;
+    tl_session_set_phase(s, phase);
     tl_session_gauge(s, TL_M_SSE_SESSIONS);
     tl_session_arm(s, tl_session_beat_ms(s));
     tl_conn_tune(&s->conn, (uint32_t)(2 * s->worker->config->ping_ms));
     tl_session_pump(s);
-    if (s->closed)
-        return;
-    if (!tl_session_subscribe(s, TL_LANE_SSE, tl_exchange_name(exchange)))
+    return !s->closed;
+}
+
+void tl_sse_start_stream(struct tl_session *s)
+{
+    if (tl_sse_respond(s, &tl_phase_sse) &&
+        !tl_session_subscribe(s, TL_LANE_SSE, tl_exchange_name(s->exchange)))
         on_refused(s, TL_BROKER_FULL);
 }

@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 #include "gateway/hub.h"
 #include "gateway/limits.h"
+#include "gateway/many.h"
 #include "gateway/session.h"
 
 #include <errno.h>
@@ -135,6 +136,12 @@ static void each_session(struct tl_channel_view *view, bool live,
     }
 }
 
+/* Do its subscriptions belong to sessions of several channels? Those are looked at in many.h. */
+static bool is_of_many(const struct tl_channel_view *view)
+{
+    return view->lane == TL_LANE_SSE_TAGGED;
+}
+
 static void refuse(struct tl_session *s, struct tl_channel_view *view)
 {
     s->phase->on_refused(s, view->refusal);
@@ -171,16 +178,28 @@ static void tell_gaps(const struct tl_batch_item *item)
     if (item->gaps.n == 0)
         return;
     for (struct tl_list *l = list->next; l != list; l = next) {
-        struct tl_session *s = session_of(l);
         next = l->next;
-        if (!s->sub.live)
+        if (!TL_CONTAINER(l, struct tl_subscription, node)->live)
             continue;
         live_n++;
+        if (is_of_many(item->view))
+            continue;
+        struct tl_session *s = session_of(l);
         if (s->phase->on_gap)
             s->phase->on_gap(s, &item->gaps);
     }
     tl_metric_add(TL_M_GAPS, live_n * item->gaps.n);
     tl_metric_add(TL_M_GAP_MESSAGES, live_n * (int64_t)item->gaps.msgs);
+}
+
+static void refuse_all(struct tl_channel_view *view)
+{
+    if (is_of_many(view)) {
+        tl_many_on_change(view, false);
+        return;
+    }
+    each_session(view, true, refuse);
+    each_session(view, false, refuse);
 }
 
 /* A view that could not take its update is of no use: all its sessions have to go. */
@@ -189,8 +208,7 @@ static void fail_view(struct tl_channel_view *view)
     tl_metric_add(TL_M_REFUSED_MEMORY, 1);
     view->state = TL_ATTACH_REFUSED;
     view->refusal = TL_BROKER_FULL;
-    each_session(view, true, refuse);
-    each_session(view, false, refuse);
+    refuse_all(view);
 }
 
 /*
@@ -199,11 +217,15 @@ static void fail_view(struct tl_channel_view *view)
  */
 static void catch_up(const struct tl_batch_item *item)
 {
-    const struct tl_channel_view *view = item->view;
+    struct tl_channel_view *view = item->view;
     uint64_t tail_off = item->update.tail.off;
     struct tl_list *next;
     if (!item->has_update || view->state == TL_ATTACH_WAITING || tail_off == view->view.tail.off)
         return;
+    if (is_of_many(view)) {
+        tl_many_catch_up(view, tail_off);
+        return;
+    }
     for (struct tl_list *l = view->worker->ready.next; l != &view->worker->ready; l = next) {
         next = l->next;
         struct tl_session *s = TL_CONTAINER(l, struct tl_session, ready_node);
@@ -315,8 +337,11 @@ static void tell(struct tl_batch_item *item)
     view->state = item->state;
     view->refusal = item->refusal;
     if (item->state == TL_ATTACH_REFUSED) {
-        each_session(view, true, refuse);
-        each_session(view, false, refuse);
+        refuse_all(view);
+        return;
+    }
+    if (is_of_many(view)) {
+        tl_many_on_change(view, item->link_down);
         return;
     }
     if (item->more || item->expires)
@@ -329,6 +354,14 @@ static void tell(struct tl_batch_item *item)
         each_session(view, false, tell_down);
 }
 
+static bool pins_retired(const struct tl_outvec *out)
+{
+    for (unsigned i = 0; i < out->segs_n; i++)
+        if (atomic_load_explicit(&out->segs[i]->retired, memory_order_relaxed))
+            return true;
+    return false;
+}
+
 /* Too much is pinned behind the logs: the sessions that lag longest go first. */
 static void shed(struct tl_worker *worker)
 {
@@ -339,7 +372,7 @@ static void shed(struct tl_worker *worker)
     for (struct tl_list *l = worker->lagging.next; l != &worker->lagging && budget > 0; l = next) {
         next = l->next;
         struct tl_session *s = TL_CONTAINER(l, struct tl_session, lag_node);
-        if (!atomic_load_explicit(&s->sub.out->segs[0]->retired, memory_order_relaxed))
+        if (!pins_retired(s->sub.out))
             continue;
         tl_metric_add(TL_M_PINNED_RESETS, 1);
         tl_session_reset(s);
@@ -350,6 +383,8 @@ static void shed(struct tl_worker *worker)
 /* What is still on its way after the batch found its socket full. */
 static void find_lagging(struct tl_channel_view *view)
 {
+    if (is_of_many(view))
+        return;
     for (struct tl_list *l = view->subscriptions.next; l != &view->subscriptions; l = l->next)
         tl_session_note_lag(session_of(l));
 }
@@ -362,8 +397,8 @@ static void fan_out_all(struct tl_batch *batch)
     bool queues = tl_loop_batch_begin(worker->loop);
     for (size_t i = 0; i < batch->n; i++) {
         struct tl_batch_item *item = &batch->items[i];
-        if (item->has_update && !item->failed && item->state != TL_ATTACH_REFUSED &&
-            item->view->state != TL_ATTACH_REFUSED)
+        if (item->has_update && !item->failed && !is_of_many(item->view) &&
+            item->state != TL_ATTACH_REFUSED && item->view->state != TL_ATTACH_REFUSED)
             fan_out(item, queues);
     }
     tl_loop_batch_end(worker->loop);
@@ -382,6 +417,11 @@ void tl_worker_on_sought(struct tl_mail *mail)
 
 void tl_worker_acknowledge(struct tl_channel_view *view)
 {
+    if (is_of_many(view)) {
+        tl_many_on_change(view, false);
+        tl_many_turn(view->worker);
+        return;
+    }
     if (view->state == TL_ATTACH_LIVE && tl_channel_view_is_current(view))
         each_session(view, false, acknowledge);
 }
@@ -396,9 +436,14 @@ void tl_worker_on_batch(struct tl_mail *mail)
     }
     for (size_t i = 0; i < batch->n; i++)
         apply(&batch->items[i]);
+    /* Once all have theirs, and before anything is sent: they are merged by their numbers. */
+    for (size_t i = 0; i < batch->n; i++)
+        if (is_of_many(batch->items[i].view))
+            tl_many_mark(batch->items[i].view, batch->items[i].failed);
     fan_out_all(batch);
     for (size_t i = 0; i < batch->n; i++)
         tell(&batch->items[i]);
+    tl_many_turn(worker);
     shed(worker);
     tl_free(batch);
 }
@@ -408,7 +453,8 @@ void tl_worker_on_refused(struct tl_mail *mail)
     struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, join_mail);
     view->state = TL_ATTACH_REFUSED;
     view->refusal = TL_BROKER_FULL;
-    each_session(view, false, refuse);
+    refuse_all(view);
+    tl_many_turn(view->worker);
 }
 
 static void check_drained(struct tl_worker *worker)
@@ -552,6 +598,7 @@ int tl_worker_init(struct tl_worker *worker, unsigned index, enum tl_engine engi
         .index = index, .config = config, .routes = routes, .limits = limits, .accepting = true};
     tl_list_init(&worker->sessions);
     tl_list_init(&worker->lagging);
+    tl_list_init(&worker->touched);
     tl_list_init(&worker->ready);
     tl_timer_init(&worker->ready_timer, on_ready_timer);
     tl_timer_init(&worker->accept_timer, on_accept_timer);

@@ -39,6 +39,7 @@ struct tl_worker {
     struct tl_map views;     /* struct tl_channel_view by lane and name */
     struct tl_list sessions; /* all of them */
     struct tl_list lagging;  /* those with a send that was not taken at once, oldest first */
+    struct tl_list touched;  /* struct tl_many that what the hub told is about */
     struct tl_list ready;    /* those with more to send than one turn's share */
     struct tl_timer ready_timer;
     struct tl_timer accept_timer; /* looks for descriptors again */

@@ -12,7 +12,7 @@
 #include "base/buf.h"
 
 #define TL_HTTP1_HEADERS_MAX  64
-#define TL_HTTP1_TARGET_MAX   8192
+#define TL_HTTP1_TARGET_MAX   61440
 #define TL_HTTP1_HEAD_MAX     65536 /* the most that tl_http1_init() takes */
 #define TL_HTTP1_OVERHEAD_MAX 4096  /* bytes of chunk extensions and trailers of one body */
 

@@ -133,6 +133,7 @@ static void draw_config(void)
         .message_bytes_max = 1 << 20,
         .inbound_bytes_max = 4096,
         .head_bytes_max = 4096,
+        .session_channels_max = 100,
         .inbound_rate_max = 1000000,
         .connections_max = 1000,
         .channels_max = sim_chance(15) ? sim_between(1, 3) : 100,

@@ -91,6 +91,7 @@ void gw_config(struct tl_config *config)
         .message_bytes_max = 1u << 20,
         .inbound_bytes_max = 4096,
         .head_bytes_max = 4096,
+        .session_channels_max = 100,
         .inbound_rate_max = 1000000,
         .connections_max = 100,
         .channels_max = 100,
@@ -296,6 +297,10 @@ static void take_block(struct client *c, struct block *block)
         memcpy(c->last_id, block->id.p, block->id.n);
         c->last_id[block->id.n] = 0;
         acknowledged(c);
+    }
+    if (c->on_block) {
+        c->on_block(c, block->id, block->event, tl_bytes(block->data.p, block->data.n));
+        return;
     }
     if (!block->has_data)
         return;

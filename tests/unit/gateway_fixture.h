@@ -117,6 +117,10 @@ struct client {
     size_t at;
     size_t begin; /* what was published before the acknowledgement came may have been before it */
     bool resumes; /* but not for who resumes */
+    /* Instead of all that: of an event stream each block with an id or data, as it came. */
+    void (*on_block)(struct client *c, struct tl_bytes id, struct tl_bytes event,
+                     struct tl_bytes data);
+    void *arg;
 };
 
 struct client *client_open(struct gw *gw, enum client_kind kind);

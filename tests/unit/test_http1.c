@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HEAD_MAX 16384
+#define HEAD_MAX 65536
 #define HOST     "Host: gw.example\r\n"
 #define GET      "GET / HTTP/1.1\r\n" HOST
 #define POST     "POST /pub/a HTTP/1.1\r\n" HOST

@@ -149,7 +149,7 @@ static void the_defaults_are_those_of_the_design(void **state)
     assert_int_equal(o->drain_ms, 5000);
     assert_int_equal(o->message_bytes_max, 16777216);
     assert_int_equal(o->inbound_bytes_max, 65536);
-    assert_int_equal(o->head_bytes_max, 16384);
+    assert_int_equal(o->head_bytes_max, 32768);
     assert_int_equal(o->inbound_rate_max, 1000);
     assert_int_equal(o->connections_max + o->address_connections_max, 0);
     assert_int_equal(o->channels_max, 1000000);
