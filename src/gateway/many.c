@@ -225,6 +225,7 @@ static bool add_late_id(struct tl_member *m, struct tl_outvec *out, size_t *ids_
     out->to.off += n;
     const struct tl_bytes *first = &range->slices[0]; /* begins with its own id line */
     const uint8_t *end = memchr(first->p, '\n', first->n);
+    assert(end);
     size_t skip = (size_t)(end - first->p) + 1;
     range->slices[0] = tl_bytes_skip(*first, skip);
     range->bytes_n -= skip;

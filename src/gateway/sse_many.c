@@ -147,6 +147,11 @@ static void place_behind(struct tl_member *m, uint64_t seq)
         from = newest;
     if (cv->rule->overflow == TL_OVERFLOW_LATEST && m->outcome == TL_RESUME_GAP)
         m->outcome = TL_RESUME_FROM;
+    if (cv->rule->interval_ms > 0) {
+        /* The newest may have been held back while greater numbers of others went out. */
+        m->floor = 0;
+        from = newest;
+    }
     set_cursor(m, from);
 }
 
@@ -195,7 +200,8 @@ static uint64_t place_all(struct tl_many *many)
             place_behind(m, asked->since.at);
         else if (!m->placed)
             place_now(m, now.at, asked->resumes);
-        uint64_t seq = m->floor > 0 ? from_seq : seq_before(m, now.at);
+        bool is_behind = is_known || m->floor > 0;
+        uint64_t seq = is_behind ? from_seq : seq_before(m, now.at);
         from_seq = seq < from_seq ? seq : from_seq;
     }
     return from_seq;
