@@ -5,6 +5,7 @@
 #include "gateway_fixture.h"
 
 #include "feed/chain.h"
+#include "gateway/many.h"
 #include "gateway/session.h"
 
 #include <poll.h>
@@ -127,8 +128,9 @@ static const struct tl_view *view_on(const struct gw *gw, unsigned worker, enum 
     const struct tl_list *sessions = &gw_worker(gw, worker)->sessions;
     for (const struct tl_list *l = sessions->next; l != sessions; l = l->next) {
         const struct tl_session *s = TL_CONTAINER(l, struct tl_session, node);
-        if (s->sub.view && s->sub.view->lane == lane)
-            return &s->sub.view->view;
+        const struct tl_channel_view *view = s->many ? s->many->members[0].sub.view : s->sub.view;
+        if (view && view->lane == lane)
+            return &view->view;
     }
     fail_msg("no session of worker %u is subscribed in lane %d", worker, (int)lane);
     return NULL;
@@ -141,11 +143,13 @@ static void all_workers_send_the_same_memory(void **state)
     (void)state;
     memset(payload, 'x', sizeof payload - 1);
     open_three(&gw);
-    for (unsigned i = 0; i < gw.workers_n; i++)
+    for (unsigned i = 0; i < gw.workers_n; i++) {
         watch(&gw, i, CLIENT_WS, "/ws/news");
-    watch(&gw, 0, CLIENT_SSE, "/sse/news");
-    watch(&gw, 1, CLIENT_SSE, "/sse/news");
-    struct client *last = watch(&gw, 2, CLIENT_SSE, "/sse/news");
+        watch(&gw, i, CLIENT_SSE, "/sse/news");
+    }
+    watch(&gw, 0, CLIENT_SSE, "/sse?ch=news");
+    watch(&gw, 1, CLIENT_SSE, "/sse?ch=news");
+    struct client *last = watch(&gw, 2, CLIENT_SSE, "/sse?ch=news");
     for (unsigned n = 1; n <= 20; n++) {
         say(&gw, "news", payload);
         GW_UNTIL(&gw, last->messages_n == n);
