@@ -189,7 +189,7 @@ MALFORMED = [
      b"\r\nfffff\r\n", (413,)),
     ("chunked in 1.0", b"POST /pub/a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", (400,)),
     ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50 + b"\r\n\r\n", (400,)),
-    ("a long target", b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (414,)),
+    ("a long target", b"GET /" + b"x" * 33000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (414,)),
     ("an endless target", b"GET /" + b"x" * 40000, (414, 431)),
     ("a long header", b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 40000, (431,)),
     ("many headers", b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 1000 + b"\r\n", (431,)),
