@@ -49,20 +49,12 @@ def example(program, tmp_path):  # noqa: F811
     return start
 
 
-def watched(g, channel):
-    wait_for(lambda: channel_state(g, channel) == "live", f"{channel} is live")
-
-
-def channel_state(g, channel):
-    answer = g.get(f"/channels/{channel}")
-    return answer.status == 200 and answer.json()["state"]
-
 
 def test_eventsource_example(gateway, own_redis, example):
     redis = own_redis()
     g = gateway("--redis", redis.url)
     page = example("eventsource", g.port)
-    watched(g, "tram_5")
+    g.wait_acknowledged("tram_5")
     redis.publish("tram_5", "two\nlines")
     assert page.line() == "two"
     assert re.fullmatch(r"lines at [0-9a-f]{16}-\d+", page.line())
@@ -174,7 +166,7 @@ def test_strict_example(gateway, own_redis, example):
     redis = own_redis()
     g = gateway("--redis", redis.url)
     page = example("strict", g.port)
-    watched(g, "tram_5")
+    g.wait_acknowledged("tram_5")
     redis.publish("tram_5", "before")
     assert page.line() == "before"
     redis.kill()
@@ -206,10 +198,28 @@ def test_serve_example(gateway):
     assert fleet.event().name == "tram_1"
 
 
+def test_several_example(gateway, own_redis, example):
+    redis = own_redis()
+    g = gateway("--redis", redis.url)
+    page = example("several", g.port)
+    g.wait_acknowledged("tram_5")
+    g.wait_acknowledged("tram_6")
+    g.publish("tram_6", b"six")
+    g.publish("tram_7", b"not this one")
+    g.publish("tram_5", b"five")
+    assert page.line() == "tram_6 six"
+    assert page.line() == "tram_5 five"
+    redis.kill()
+    redis.start()
+    told = [page.line(), page.line()]
+    assert sorted(line.split(" ")[0] for line in told) == ["tram_5", "tram_6"]
+    assert all(line.split(" ")[1] == "gap" for line in told)
+
+
 def test_pattern_example(gateway, example):
     g = gateway("--pattern", "fleet tram_*")
     page = example("pattern", g.port)
-    watched(g, "fleet")
+    g.wait_acknowledged("fleet")
     g.publish("tram_4", b"not this one")
     g.publish("tram_5", b"this one")
     assert page.line() == "tram_5 this one"
