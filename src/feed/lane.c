@@ -247,12 +247,15 @@ void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,
 {
     const struct tl_entry *entry = &seg->entries[i];
     *ret_item = (struct tl_lane_item){
-        .flags = entry->flags, .name_line = name_line, .seq = tl_segment_seq(seg, i)};
+        .name = tl_bytes(seg->bytes + entry->name_at, entry->name_n),
+        .flags = entry->flags,
+        .name_line = name_line,
+        .seq = tl_segment_seq(seg, i),
+    };
     if (entry->flags & TL_ENTRY_CONTROL)
         return;
     const uint8_t *frame = seg->bytes + tl_segment_start(seg, i);
     size_t skip = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10; /* RFC 6455 5.2 */
-    ret_item->name = tl_bytes(seg->bytes + entry->name_at, entry->name_n);
     if (name_line)
         skip += tl_sse_name_encode(ret_item->name, NULL) + 1;
     ret_item->payload = tl_bytes(frame + skip, (size_t)(seg->bytes + entry->end - frame) - skip);

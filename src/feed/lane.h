@@ -63,7 +63,7 @@ void tl_lane_append_copy(struct tl_lane *lane, const struct tl_segment *seg, uin
 
 /*
  * The payload and name (or tag) of message i of a segment of a WebSocket lane (name_line as it was
- * encoded).
+ * encoded). Of a control entry there is the tag alone, if it has one.
  */
 void tl_lane_ws_decode(const struct tl_segment *seg, uint32_t i, bool name_line,
                        struct tl_lane_item *ret_item);

@@ -366,6 +366,26 @@ static void a_gap_ends_what_can_be_resumed_from(void **state)
     end();
 }
 
+static void a_lane_opens_behind_control_entries(void **state)
+{
+    (void)state;
+    start(100, 50);
+    control();
+    add(2);
+    control();
+    assert_int_equal(tl_log_lane_open(&st.log, TL_LANE_SSE), 0);
+    /* Each entry of it has the id behind which it stands, whoever looks for a position. */
+    const struct tl_view *view = look(TL_LANE_SSE);
+    for (uint64_t i = 0; i < 4; i++) {
+        struct tl_entry_id id = tl_follow_id(&view->chain, view->tail.idx + i);
+        assert_int_equal(tl_entry_id_cmp(id, id_of(i < 3 ? 49 + i : 51)), 0);
+    }
+    struct tl_buf out = sent_whole(TL_LANE_SSE);
+    assert_non_null(memmem(out.p, out.n, st.texts[50], 2));
+    tl_buf_deinit(&out);
+    end();
+}
+
 static void positions_of_other_logs_are_void_and_not_asked_for(void **state)
 {
     (void)state;
@@ -409,6 +429,7 @@ int main(void)
         cmocka_unit_test(older_entries_are_held_and_then_given_up),
         cmocka_unit_test(without_memory_nothing_changes),
         cmocka_unit_test(a_gap_ends_what_can_be_resumed_from),
+        cmocka_unit_test(a_lane_opens_behind_control_entries),
         cmocka_unit_test(positions_of_other_logs_are_void_and_not_asked_for),
         cmocka_unit_test(ids_are_printed_parsed_and_ordered),
     };
