@@ -12,6 +12,13 @@ struct tl_entry_id tl_entry_id_before(struct tl_entry_id id)
     return id.ms > 0 ? (struct tl_entry_id){id.ms - 1, UINT64_MAX} : id;
 }
 
+struct tl_entry_id tl_entry_id_after(struct tl_entry_id id)
+{
+    if (id.seq < UINT64_MAX)
+        return (struct tl_entry_id){id.ms, id.seq + 1};
+    return id.ms < UINT64_MAX ? (struct tl_entry_id){id.ms + 1, 0} : id;
+}
+
 void tl_entry_id_tag(struct tl_entry_id id, uint8_t out[TL_ENTRY_ID_TAG_N])
 {
     memcpy(out, &id.ms, 8);

@@ -27,6 +27,9 @@ static inline int tl_entry_id_cmp(struct tl_entry_id a, struct tl_entry_id b)
 struct tl_entry_id tl_entry_id_before(struct tl_entry_id id);
 
 void tl_entry_id_tag(struct tl_entry_id id, uint8_t out[TL_ENTRY_ID_TAG_N]);
+/* The least id behind it; of the greatest there is, itself. */
+struct tl_entry_id tl_entry_id_after(struct tl_entry_id id);
+
 /* What tl_entry_id_tag() made. */
 struct tl_entry_id tl_entry_id_of_tag(const uint8_t *tag);
 
@@ -64,6 +67,8 @@ struct tl_stream_marks {
     struct tl_entry_id tail;  /* the entry before its tail, or no entry's id but between the two */
     struct tl_entry_id start; /* the same for the first entry of the log's epoch */
     struct tl_entry_id known; /* behind it no entry was overlooked, so `added` counts exactly */
+    struct tl_entry_id born;  /* where it was first met, or met anew: ids between this and `known`
+                                 were those of a stream that had its name before */
 };
 
 #endif

@@ -19,13 +19,24 @@ void tl_log_follow_at(struct tl_log *log, const struct tl_stream_place *place, b
 {
     struct tl_stream_marks *stream = &log->stream;
     assert(stream->on && place->epoch != 0);
+    if (!proven && !exact) {
+        /* Counts begin here; those of what it held before are another stream's if it went back. */
+        bool went_back = tl_entry_id_cmp(place->id, stream->head) < 0;
+        stream->known = went_back ? tl_entry_id_after(stream->head) : place->id;
+        stream->born = place->id;
+    }
     stream->epoch = place->epoch;
     stream->ahead = place->added - log->head.msg;
     stream->head = place->id;
-    if (!proven && !exact)
-        stream->known = place->id;
     if (log->head.idx == log->epoch_idx)
         stream->start = place->id;
+}
+
+void tl_follow_appended(struct tl_stream_marks *stream, struct tl_entry_id id)
+{
+    if (stream->known.ms == 0 && stream->known.seq == 0) /* the first one that there ever was */
+        stream->known = tl_entry_id_before(id);
+    stream->head = id;
 }
 
 struct tl_position tl_follow_position(const struct tl_stream_marks *stream, uint64_t msg,
@@ -186,8 +197,10 @@ static void take_over(struct tl_log *log, struct tl_lane fresh[TL_LANE_N], size_
 /* The log begins behind an older entry now. */
 static void lower(struct tl_log *log, struct tl_entry_id before, struct tl_entry_id known)
 {
-    if (log->tail.msg + log->stream.ahead == 0) /* all that was ever added is here */
-        before = (struct tl_entry_id){0, 0};
+    if (log->tail.msg + log->stream.ahead == 0) { /* all that was ever added is here */
+        known = before;
+        before = log->stream.born = (struct tl_entry_id){0, 0};
+    }
     log->stream.tail = log->stream.start = before;
     if (tl_entry_id_cmp(known, before) < 0)
         known = before;

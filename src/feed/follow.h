@@ -23,6 +23,9 @@ void tl_log_follow(struct tl_log *log);
 void tl_log_follow_at(struct tl_log *log, const struct tl_stream_place *place, bool proven,
                       bool exact);
 
+/* For the log: the entry with that id was appended. */
+void tl_follow_appended(struct tl_stream_marks *stream, struct tl_entry_id id);
+
 /* Until until_ms age drops nothing, and the other limits are twice what they are, so that the tail
  * stays while older entries are read. */
 void tl_log_hold(struct tl_log *log, uint64_t now_ms, uint64_t until_ms);

@@ -128,7 +128,7 @@ int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t
         item.position = tl_bytes(token, tl_position_print(after, token));
     int r = append_item(log, &item, now_ms);
     if (r == 0 && log->stream.on)
-        log->stream.head = message->id;
+        tl_follow_appended(&log->stream, message->id);
     return r;
 }
 

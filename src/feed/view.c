@@ -184,6 +184,18 @@ static bool find_id(const struct tl_view *view, struct tl_entry_id id, struct tl
             tl_entry_id_cmp(tl_entry_id_before(tl_follow_id(&view->chain, low)), id) == 0);
 }
 
+/* Does the count of a position behind that id hold for this stream? */
+static bool counts_from(const struct tl_stream_marks *stream, struct tl_entry_id id)
+{
+    return tl_entry_id_cmp(id, stream->known) >= 0 || tl_entry_id_cmp(id, stream->born) == 0;
+}
+
+/* An entry of one that had the stream's name before it? */
+static bool is_of_another(const struct tl_stream_marks *stream, struct tl_entry_id id)
+{
+    return tl_entry_id_cmp(id, stream->born) > 0 && tl_entry_id_cmp(id, stream->known) < 0;
+}
+
 /* The entry itself proves the place. Where it is gone but this log was there when it came, its
  * count does: no other stream can have had it meanwhile. */
 static bool find_position(const struct tl_view *view, const struct tl_position *position,
@@ -192,7 +204,7 @@ static bool find_position(const struct tl_view *view, const struct tl_position *
     uint64_t oldest = oldest_idx(view), behind = position->idx - position->id_idx;
     uint64_t left; /* messages from there to the head */
     struct tl_mark mark;
-    bool counts = tl_entry_id_cmp(position->id, view->stream.known) >= 0;
+    bool counts = counts_from(&view->stream, position->id);
     if (find_id(view, position->id, &mark)) {
         if (behind == 0) {
             *ret_from = mark;
@@ -228,6 +240,7 @@ static enum tl_resume resume_stream(const struct tl_view *view, const struct tl_
     struct tl_mark oldest = tl_chain_mark(&view->chain, oldest_idx(view), view->head);
     uint64_t added = oldest.msg + view->stream.ahead;
     if (position->epoch != view->stream.epoch || position->idx >= added ||
+        is_of_another(&view->stream, position->id) ||
         tl_entry_id_cmp(position->id, oldest_id(view)) > 0)
         return TL_RESUME_VOID;
     *ret_from = oldest;

@@ -494,6 +494,22 @@ def test_what_is_deleted_before_it_was_read_is_a_gap_with_its_count(gateway, str
     assert sse.named("message").payload == b"6"
 
 
+def test_who_was_away_while_a_stream_was_deleted_and_filled_anew_is_told(gateway, own_redis, channel):
+    redis = own_redis(*BELLS)
+    g = gateway("--redis", redis.url, "--log-messages", "20", *STREAM)
+    stays = Sse(g, f"/sse/{channel}").acked()
+    goes = Sse(g, f"/sse/{channel}").acked()
+    fill(redis, channel, 0, 10)
+    position = expect(goes, 0, 10)
+    goes.close()
+    expect(stays, 0, 10)
+    redis.client.delete(channel)
+    assert next_gap(stays) is None
+    fill(redis, channel, 0, 60)  # beyond where the other one's count stands, and more than is kept
+    expect(stays, 0, 60)
+    assert next_gap(Sse(g, f"/sse/{channel}", headers={"Last-Event-ID": position})) is None
+
+
 def test_a_stream_of_one_entry_delivers_each_of_them(gateway, stream_redis, channel):
     """What the gateway has is cut away with each new entry: the counts prove it is whole."""
     g = gateway("--redis", stream_redis.url, *STREAM)

@@ -366,6 +366,63 @@ static void a_gap_ends_what_can_be_resumed_from(void **state)
     end();
 }
 
+/* Deleted and filled anew, beyond what it had counted: who was there before has missed something
+ * that nobody can count. */
+static void positions_of_a_stream_that_was_deleted_are_void(void **state)
+{
+    (void)state;
+    uint64_t missed;
+    start(100, 50);
+    add(6);
+    tl_log_follow_at(&st.log, &(struct tl_stream_place){EPOCH, {0, 0}, 0}, false, false);
+    tl_log_new_epoch(&st.log, 78);
+    for (uint64_t n = 40; n <= 56; n++)
+        assert_int_equal(resume(position_of(n), &missed), TL_RESUME_VOID);
+    struct tl_position nothing = {EPOCH, 0, true, {0, 0}, 0};
+    expect_resume(nothing, 56);
+    add(10); /* of which the counts are 46 less */
+    nothing.idx = 4;
+    expect_resume(nothing, 60);
+    add(140);
+    for (uint64_t n = 40; n <= 56; n++)
+        assert_int_equal(resume(position_of(n), &missed), TL_RESUME_VOID);
+    struct tl_position after = {EPOCH, 10, true, id_of(65), 10};
+    assert_int_equal(resume(after, &missed), TL_RESUME_GAP);
+    assert_int_equal(missed, 40);
+    nothing.idx = 60;
+    expect_resume(nothing, 116);
+    end();
+}
+
+/* The same where nobody was there meanwhile: the log begins with the new one. */
+static void positions_of_before_the_first_entry_ever_are_void(void **state)
+{
+    (void)state;
+    uint64_t missed;
+    for (int reads = 0; reads < 2; reads++) {
+        start(100, 0);
+        st.n = 60; /* former ones */
+        if (reads)
+            tl_log_follow_at(&st.log, &(struct tl_stream_place){EPOCH, id_of(79), 20}, false,
+                             false);
+        st.n += reads ? 20 : 0;
+        add(20);
+        if (reads) {
+            assert_int_equal(tl_log_prepend(&st.log, st.entries + 60, 20, id_of(58),
+                                            (struct tl_entry_id){0, 0}, st.now_ms, st.now_ms + 100),
+                             0);
+            st.now_ms += 101;
+        }
+        add(120);
+        assert_int_equal(resume(position_of(56), &missed), TL_RESUME_VOID);
+        assert_int_equal(resume(position_of(58), &missed), TL_RESUME_VOID);
+        struct tl_position nothing = {EPOCH, 0, true, {0, 0}, 0};
+        assert_int_equal(resume(nothing, &missed), TL_RESUME_GAP);
+        assert_int_equal(missed, reads ? 60 : 40);
+        end();
+    }
+}
+
 static void a_lane_opens_behind_control_entries(void **state)
 {
     (void)state;
@@ -429,6 +486,8 @@ int main(void)
         cmocka_unit_test(older_entries_are_held_and_then_given_up),
         cmocka_unit_test(without_memory_nothing_changes),
         cmocka_unit_test(a_gap_ends_what_can_be_resumed_from),
+        cmocka_unit_test(positions_of_a_stream_that_was_deleted_are_void),
+        cmocka_unit_test(positions_of_before_the_first_entry_ever_are_void),
         cmocka_unit_test(a_lane_opens_behind_control_entries),
         cmocka_unit_test(positions_of_other_logs_are_void_and_not_asked_for),
         cmocka_unit_test(ids_are_printed_parsed_and_ordered),
