@@ -97,7 +97,7 @@ static void run_tasks(struct tl_loop *loop)
 static int timeout_ms(const struct tl_loop *loop, uint32_t wait_ms)
 {
     if (wait_ms == 0 || !tl_list_empty(&loop->tasks) || !tl_list_empty(&loop->closed) ||
-        loop->ops->has_work(loop))
+        loop->mailbox.own_mail || loop->ops->has_work(loop))
         return 0;
     uint64_t timers_ms = tl_timers_wait_ms(&loop->timers, tl_clock_ms());
     if (timers_ms == UINT64_MAX && wait_ms == UINT32_MAX)
@@ -122,6 +122,7 @@ static const struct tl_loop *enter(struct tl_loop *loop)
     const struct tl_loop *outer = current;
     assert(!loop->running);
     current = loop;
+    tl_mailbox_receive_here(&loop->mailbox);
     loop->running = true;
     return outer;
 }
@@ -130,6 +131,7 @@ static void leave(struct tl_loop *loop, const struct tl_loop *outer)
 {
     loop->running = false;
     current = outer;
+    tl_mailbox_receive_here(outer == NULL ? NULL : &outer->mailbox);
 }
 
 void tl_loop_turn(struct tl_loop *loop, uint32_t wait_ms)

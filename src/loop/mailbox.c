@@ -7,6 +7,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+static _Thread_local const struct tl_mailbox *received_here;
+
+void tl_mailbox_receive_here(const struct tl_mailbox *box)
+{
+    received_here = box;
+}
+
 int tl_mailbox_init(struct tl_mailbox *box)
 {
     int error = pthread_mutex_init(&box->lock, NULL);
@@ -20,6 +27,7 @@ int tl_mailbox_init(struct tl_mailbox *box)
     }
     box->head = NULL;
     box->tail = &box->head;
+    box->woken = box->own_mail = false;
     return 0;
 }
 
@@ -48,6 +56,7 @@ static void wake(struct tl_mailbox *box)
 {
     uint64_t one = 1;
     tl_metric_add(TL_M_WAKES, 1);
+    box->woken = true;
     while (write(box->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
 }
@@ -55,6 +64,7 @@ static void wake(struct tl_mailbox *box)
 static void unwake(struct tl_mailbox *box)
 {
     uint64_t count;
+    box->woken = false;
     while (read(box->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
 }
@@ -67,7 +77,9 @@ void tl_mailbox_post(struct tl_mailbox *box, struct tl_mail *mail)
     bool was_empty = box->head == NULL;
     *box->tail = mail;
     box->tail = &mail->next;
-    if (was_empty)
+    if (box == received_here)
+        box->own_mail = true;
+    else if (was_empty)
         wake(box);
     unlock(box);
 }
@@ -78,9 +90,10 @@ size_t tl_mailbox_run(struct tl_mailbox *box)
     struct tl_mail *mail = box->head;
     box->head = NULL;
     box->tail = &box->head;
-    if (mail != NULL)
+    if (box->woken)
         unwake(box);
     unlock(box);
+    box->own_mail = false;
 
     size_t n = 0;
     for (struct tl_mail *next; mail != NULL; mail = next, n++) {

@@ -476,7 +476,7 @@ const struct tl_engine_ops tl_engine_uring = OPS("simulated, as io_uring", batch
 bool net_is_due(const struct tl_loop *loop)
 {
     const struct engine *e = engine_of(loop);
-    if (woken[e->wake_fd - WAKE_FD] || !tl_list_empty(&loop->tasks) ||
+    if (woken[e->wake_fd - WAKE_FD] || loop->mailbox.own_mail || !tl_list_empty(&loop->tasks) ||
         !tl_list_empty(&loop->closed) || e->closing_n > 0 || net_wait_ms(loop) == 0 ||
         (e->accepting_n > 0 && e->acceptor && !e->paused))
         return true;

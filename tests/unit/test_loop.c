@@ -1,6 +1,8 @@
 /* Does a turn do what it promises, in its order: tasks, timers, mail, stops, accepts, connects? */
 #include "loop_fixture.h"
 
+#include "base/metrics.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/un.h>
@@ -181,6 +183,31 @@ static void *stop_loop(void *arg)
     struct stopper *s = arg;
     tl_loop_stop(s->loop);
     return NULL;
+}
+
+struct echo_mail {
+    struct tl_mail mail;
+    struct tl_loop *loop;
+    unsigned deliveries;
+};
+
+static void on_echo_mail(struct tl_mail *mail)
+{
+    struct echo_mail *e = TL_CONTAINER(mail, struct echo_mail, mail);
+    if (++e->deliveries < 5)
+        tl_mailbox_post(tl_loop_mailbox(e->loop), mail);
+}
+
+static void mail_to_itself_keeps_a_loop_turning_without_a_wake(void **state)
+{
+    struct echo_mail e = {.loop = *state, .mail.deliver = on_echo_mail};
+    tl_mailbox_post(tl_loop_mailbox(*state), &e.mail);
+    int64_t wakes = tl_metric_get(TL_M_WAKES);
+    for (unsigned turn = 1; turn <= 5; turn++) {
+        tl_loop_turn(*state, 1000000); /* does not wait */
+        assert_int_equal(e.deliveries, turn);
+    }
+    assert_int_equal(tl_metric_get(TL_M_WAKES), wakes);
 }
 
 static void mail_of_another_thread_wakes_the_loop(void **state)
@@ -583,6 +610,7 @@ static int run(const char *name)
         LOOP_TEST(task_that_always_defers_itself_does_not_stop_the_world),
         LOOP_TEST(turn_goes_from_io_over_timers_and_mail_to_tasks_and_closes),
         LOOP_TEST(timer_ends_the_wait),
+        LOOP_TEST(mail_to_itself_keeps_a_loop_turning_without_a_wake),
         LOOP_TEST(mail_of_another_thread_wakes_the_loop),
         LOOP_TEST(another_thread_stops_the_loop),
         LOOP_TEST(stop_before_the_run_is_not_lost),

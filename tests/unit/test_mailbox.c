@@ -128,6 +128,26 @@ static void mail_posted_while_delivering_waits_for_the_next_run(void **state)
     assert_false(readable(0));
 }
 
+static void mail_of_the_receiver_itself_wakes_nobody(void **state)
+{
+    (void)state;
+    tl_mailbox_receive_here(&box);
+    post(0, 0);
+    assert_true(box.own_mail);
+    tl_mailbox_receive_here(NULL);
+    post(0, 1); /* as of another thread: the receiver is going to look anyway */
+    assert_false(readable(0));
+    assert_int_equal(tl_mailbox_run(&box), 2);
+    assert_false(box.own_mail);
+    post(0, 2);
+    tl_mailbox_receive_here(&box);
+    post(0, 3);
+    tl_mailbox_receive_here(NULL);
+    assert_true(readable(0));
+    assert_int_equal(tl_mailbox_run(&box), 2);
+    assert_false(readable(0) || box.own_mail);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +157,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(mail_posted_while_delivering_waits_for_the_next_run, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(mail_of_the_receiver_itself_wakes_nobody, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
