@@ -155,6 +155,8 @@ static int extend(const struct older *older, const struct tl_lane *lane, struct 
             tl_segment_unref(seg);
     }
     fresh->head_off = lane->head_off;
+    fresh->events_bytes = lane->events_bytes;
+    fresh->events = lane->events;
     fresh->next_cap = lane->next_cap;
     fresh->on = true;
     return r;
@@ -186,6 +188,8 @@ static void take_over(struct tl_log *log, struct tl_lane fresh[TL_LANE_N], size_
         log->bytes += bytes;
         replace(lane, &fresh[kind], tail_idx);
     }
+    if (log->head.msg == log->tail.msg)
+        log->newest_idx = log->tail.idx - 1;
     log->held.bytes += bytes_max;
     log->held.msgs += n;
     log->tail.idx -= n;

@@ -207,6 +207,10 @@ void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint6
     tl_segment_number(seg, item->seq);
     encode(lane, item, at, n);
     lane->head_off += n;
+    if (item->flags & TL_ENTRY_CONTROL && n > 0) {
+        lane->events_bytes += n;
+        lane->events.last_off = lane->head_off;
+    }
 }
 
 static uint32_t entry_n(const struct tl_segment *seg, uint32_t i)
@@ -232,6 +236,30 @@ void tl_lane_append_copy(struct tl_lane *lane, const struct tl_segment *seg, uin
     if (n > 0)
         memcpy(at, seg->bytes + tl_segment_start(seg, i), n);
     lane->head_off += n;
+}
+
+static void drop_event(struct tl_lane *lane, const struct tl_segment *seg, uint32_t i)
+{
+    uint64_t end_off = seg->base.off + seg->entries[i].end;
+    uint8_t flags = seg->entries[i].flags;
+    lane->events_bytes -= entry_n(seg, i);
+    if (flags & TL_ENTRY_GAP)
+        lane->events.gap_off = end_off;
+    if (flags & (TL_ENTRY_DOWN | TL_ENTRY_UP)) {
+        lane->events.broker_off = end_off;
+        lane->events.is_down = flags & TL_ENTRY_DOWN;
+    }
+}
+
+void tl_lane_drop_events(struct tl_lane *lane, uint64_t from, uint64_t to)
+{
+    uint64_t at = from;
+    for (uint32_t s = tl_chain_find_idx(&lane->chain, at); at < to; s++) {
+        const struct tl_segment *seg = tl_chain_at(&lane->chain, s);
+        for (uint32_t i = (uint32_t)(at - seg->base.idx); i < seg->entries_n && at < to; i++, at++)
+            if (seg->entries[i].flags & TL_ENTRY_CONTROL && entry_n(seg, i) > 0)
+                drop_event(lane, seg, i);
+    }
 }
 
 void tl_lane_trim(struct tl_lane *lane, struct tl_mark tail)

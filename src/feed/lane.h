@@ -28,11 +28,22 @@ struct tl_lane_item {
     bool name_line;      /* WebSocket: `name\n` goes before the payload */
 };
 
+/* What became of a lane's control events: offsets just behind them, 0 for none. */
+struct tl_lane_events {
+    uint64_t last_off; /* the newest */
+    /* The newest that was dropped and told of a gap, or of the broker's state: whoever stands
+     * before it was not told. */
+    uint64_t gap_off, broker_off;
+    bool is_down; /* which is what the latter said */
+};
+
 struct tl_lane {
     enum tl_lane_kind kind;
     bool on;
     struct tl_chain chain;
     uint64_t head_off, tail_off;
+    uint64_t events_bytes; /* of what is kept, those of control events */
+    struct tl_lane_events events;
     uint32_t next_cap; /* bytes of the next segment: follows what the lane keeps */
 };
 
@@ -51,6 +62,9 @@ TL_MUST_USE int tl_lane_reserve(struct tl_lane *lane, const struct tl_lane_item 
 
 /* Encode the item behind the head. Room was reserved for this very item. */
 void tl_lane_append(struct tl_lane *lane, const struct tl_lane_item *item, uint64_t now_ms);
+
+/* The control events among the entries [from, to) are about to be dropped. */
+void tl_lane_drop_events(struct tl_lane *lane, uint64_t from, uint64_t to);
 
 /* Move the tail to entry idx: segments before it are retired. Returns nothing; never passes the
  * head. */

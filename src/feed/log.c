@@ -103,8 +103,11 @@ static int append_item(struct tl_log *log, const struct tl_lane_item *given, uin
     }
     if (log->sequence)
         log->sequence->at++;
+    if (!(item->flags & TL_ENTRY_CONTROL)) {
+        log->newest_idx = log->head.idx;
+        log->head.msg++;
+    }
     log->head.idx++;
-    log->head.msg += !(item->flags & TL_ENTRY_CONTROL);
     log->head.off = log->lanes[TL_LANE_WS].head_off;
     return 0;
 }
@@ -132,12 +135,12 @@ int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t
     return r;
 }
 
-int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event, struct tl_bytes position,
-                          uint64_t now_ms)
+int tl_log_append_control(struct tl_log *log, const struct tl_control *control, uint64_t now_ms)
 {
     uint8_t tag[TL_ENTRY_ID_TAG_N];
-    struct tl_lane_item item = {
-        .control = sse_event, .position = position, .flags = TL_ENTRY_CONTROL};
+    struct tl_lane_item item = {.control = control->sse_event,
+                                .position = control->position,
+                                .flags = TL_ENTRY_CONTROL | control->tells};
     if (log->stream.on)
         item.tag = tl_follow_tag(log->stream.head, tag); /* it stands behind that entry */
     return append_item(log, &item, now_ms);
@@ -152,42 +155,50 @@ static uint64_t lane_bytes(const struct tl_log *log)
     return n;
 }
 
-/* Messages among the entries [tail, idx). Looks at no others: every append evicts one. */
-static uint64_t messages_until(const struct tl_log *log, uint64_t idx)
+static const struct tl_segment *find(const struct tl_lane *lane, uint64_t idx, uint32_t *ret_i)
+{
+    const struct tl_segment *seg = tl_chain_at(&lane->chain, tl_chain_find_idx(&lane->chain, idx));
+    *ret_i = (uint32_t)(idx - seg->base.idx);
+    return seg;
+}
+
+/* Messages among the entries [tail, idx), and the number of the last one. Looks at no others: every
+ * append evicts one. */
+static uint64_t messages_until(const struct tl_log *log, uint64_t idx, uint64_t *seq)
 {
     const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
     uint64_t msgs = 0, at = log->tail.idx;
     for (uint32_t s = tl_chain_find_idx(chain, at); at < idx; s++) {
         const struct tl_segment *seg = tl_chain_at(chain, s);
-        for (uint32_t i = (uint32_t)(at - seg->base.idx); i < seg->entries_n && at < idx; i++, at++)
-            msgs += !(seg->entries[i].flags & TL_ENTRY_CONTROL);
+        for (uint32_t i = (uint32_t)(at - seg->base.idx); i < seg->entries_n && at < idx;
+             i++, at++) {
+            if (seg->entries[i].flags & TL_ENTRY_CONTROL)
+                continue;
+            msgs++;
+            *seq = tl_segment_seq(seg, i);
+        }
     }
     return msgs;
-}
-
-static uint64_t entry_seq(const struct tl_log *log, uint64_t idx)
-{
-    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
-    const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, idx));
-    return tl_segment_seq(seg, (uint32_t)(idx - seg->base.idx));
 }
 
 /* Move the tail of every lane to the border before entry idx, tail <= idx < head. */
 static uint64_t trim(struct tl_log *log, uint64_t idx)
 {
-    uint64_t msgs = messages_until(log, idx);
+    uint64_t seq = 0, msgs = messages_until(log, idx, &seq);
+    bool has_events = msgs < idx - log->tail.idx;
     if (log->stream.on)
         log->stream.tail = tl_follow_id(&log->lanes[TL_LANE_WS].chain, idx - 1);
-    uint64_t seq = entry_seq(log, idx - 1);
     log->seqs.tail = seq > log->seqs.tail ? seq : log->seqs.tail; /* older ones may have none */
     struct tl_mark tail = {.idx = idx, .msg = log->tail.msg + msgs};
     for (int kind = TL_LANE_N - 1; kind >= 0; kind--) {
         struct tl_lane *lane = &log->lanes[kind];
+        uint32_t i;
         if (!lane->on)
             continue;
-        const struct tl_segment *seg =
-            tl_chain_at(&lane->chain, tl_chain_find_idx(&lane->chain, idx));
-        tail.off = seg->base.off + tl_segment_start(seg, (uint32_t)(idx - seg->base.idx));
+        if (has_events)
+            tl_lane_drop_events(lane, log->tail.idx, idx);
+        const struct tl_segment *seg = find(lane, idx, &i);
+        tail.off = seg->base.off + tl_segment_start(seg, i);
         tl_lane_trim(lane, tail);
     }
     log->tail = tail; /* of the WebSocket lane, which is the last one here */
@@ -195,57 +206,89 @@ static uint64_t trim(struct tl_log *log, uint64_t idx)
     return msgs;
 }
 
-static uint64_t entry_time_ms(const struct tl_log *log, uint64_t idx)
+/* What counts for the limits. */
+struct kept {
+    uint64_t msgs, events;
+    uint64_t bytes[TL_LANE_N]; /* of messages */
+};
+
+static struct kept kept_of(const struct tl_log *log)
 {
-    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
-    const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, idx));
-    return seg->base_ms + seg->entries[idx - seg->base.idx].time_ms;
+    uint64_t msgs = log->head.msg - log->tail.msg;
+    struct kept kept = {.msgs = msgs, .events = log->head.idx - log->tail.idx - msgs};
+    for (int kind = 0; kind < TL_LANE_N; kind++) {
+        const struct tl_lane *lane = &log->lanes[kind];
+        if (lane->on)
+            kept.bytes[kind] = lane->head_off - lane->tail_off - lane->events_bytes;
+    }
+    return kept;
 }
 
-/* Bytes of entry idx in a lane. */
-static uint64_t entry_bytes(const struct tl_lane *lane, uint64_t idx)
+static void take_off(const struct tl_log *log, uint64_t idx, struct kept *kept)
 {
-    const struct tl_segment *seg = tl_chain_at(&lane->chain, tl_chain_find_idx(&lane->chain, idx));
-    uint32_t i = (uint32_t)(idx - seg->base.idx);
-    return seg->entries[i].end - tl_segment_start(seg, i);
+    uint32_t i;
+    const struct tl_segment *seg = find(&log->lanes[TL_LANE_WS], idx, &i);
+    if (seg->entries[i].flags & TL_ENTRY_CONTROL) {
+        kept->events--;
+        return;
+    }
+    kept->msgs--;
+    for (int kind = 0; kind < TL_LANE_N; kind++) {
+        if (!log->lanes[kind].on)
+            continue;
+        seg = find(&log->lanes[kind], idx, &i);
+        kept->bytes[kind] -= seg->entries[i].end - tl_segment_start(seg, i);
+    }
 }
 
 static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
 {
+    uint32_t i;
     if (now_ms < log->held.until_ms)
         return false;
-    uint64_t time_ms = entry_time_ms(log, idx);
+    const struct tl_segment *seg = find(&log->lanes[TL_LANE_WS], idx, &i);
+    uint64_t time_ms = seg->base_ms + seg->entries[i].time_ms;
     return now_ms > time_ms && now_ms - time_ms > log->limits->age_max_ms;
 }
 
-static bool is_due(const struct tl_log *log, uint64_t idx, const uint64_t bytes[TL_LANE_N],
-                   uint64_t now_ms)
+static bool is_due(const struct tl_log *log, uint64_t idx, const struct kept *kept, uint64_t now_ms)
 {
     bool held = now_ms < log->held.until_ms;
     for (int kind = 0; kind < TL_LANE_N; kind++)
-        if (bytes[kind] > log->limits->bytes_max + (held ? log->held.bytes : 0))
+        if (kept->bytes[kind] > log->limits->bytes_max + (held ? log->held.bytes : 0))
             return true;
-    return log->head.idx - idx > log->limits->msgs_max + (held ? log->held.msgs : 0) ||
-           is_too_old(log, idx, now_ms);
+    return kept->msgs > log->limits->msgs_max + (held ? log->held.msgs : 0) ||
+           kept->events > TL_LOG_EVENTS_MAX || is_too_old(log, idx, now_ms);
+}
+
+/* The tail never passes that entry: the newest message, or, if there is none within reach, the
+ * newest event. */
+static uint64_t last_idx(const struct tl_log *log)
+{
+    if (log->head.msg > log->tail.msg && log->head.idx - 1 - log->newest_idx <= TL_LOG_EVENTS_MAX)
+        return log->newest_idx;
+    return log->head.idx - (log->head.idx > log->tail.idx);
 }
 
 uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms)
 {
-    uint64_t idx = log->tail.idx, bytes[TL_LANE_N] = {0};
-    for (int kind = 0; kind < TL_LANE_N; kind++)
-        if (log->lanes[kind].on)
-            bytes[kind] = log->lanes[kind].head_off - log->lanes[kind].tail_off;
-    for (; idx + 1 < log->head.idx && is_due(log, idx, bytes, now_ms); idx++)
-        for (int kind = 0; kind < TL_LANE_N; kind++)
-            if (log->lanes[kind].on)
-                bytes[kind] -= entry_bytes(&log->lanes[kind], idx);
+    uint64_t idx = log->tail.idx, last = last_idx(log);
+    struct kept kept = kept_of(log);
+    for (; idx < last && is_due(log, idx, &kept, now_ms); idx++)
+        take_off(log, idx, &kept);
     return idx > log->tail.idx ? trim(log, idx) : 0;
+}
+
+bool tl_log_is_evictable(const struct tl_log *log)
+{
+    return log->tail.idx < last_idx(log);
 }
 
 uint64_t tl_log_evict_half(struct tl_log *log)
 {
-    uint64_t half = (log->head.idx - log->tail.idx) / 2;
-    return half > 0 ? trim(log, log->tail.idx + half) : 0;
+    uint64_t idx = log->tail.idx + (log->head.idx - log->tail.idx) / 2, last = last_idx(log);
+    idx = idx < last ? idx : last;
+    return idx > log->tail.idx ? trim(log, idx) : 0;
 }
 
 /* Encode the kept entry at the segment's i into the new lane. */

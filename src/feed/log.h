@@ -1,14 +1,18 @@
 /*
  * A channel's log: the bounded run of its recent messages in this process, in as many lanes as are
- * in use. One writer. Bounds are messages, bytes (of each lane) and age; control events count
- * as messages, so a link that flaps fills nothing. The newest entry is always kept. It knows no
- * subscriber: readers are told by marks and hold segments themselves.
+ * in use. One writer. Bounds are messages, bytes (of each lane) and age. Control events count for
+ * none of them; they go with the messages before them, and beyond TL_LOG_EVENTS_MAX of them the
+ * oldest entries go. The newest message is always kept, unless
+ * so many events have come since. It knows no subscriber: readers are told by
+ * marks and hold segments themselves.
  */
 #ifndef TL_FEED_LOG_H
 #define TL_FEED_LOG_H
 
 #include "feed/lane.h"
 #include "feed/position.h"
+
+#define TL_LOG_EVENTS_MAX 64
 
 struct tl_log_limits {
     uint64_t msgs_max;
@@ -18,7 +22,7 @@ struct tl_log_limits {
 
 /* What a log knows of the numbers of its entries beside those that it keeps. */
 struct tl_sequence_marks {
-    uint64_t tail;  /* no entry with a greater one was dropped */
+    uint64_t tail;  /* no message with a greater one was dropped */
     uint64_t epoch; /* from behind it on continuity is proven */
 };
 
@@ -26,7 +30,8 @@ struct tl_log {
     const struct tl_log_limits *limits;
     struct tl_lane lanes[TL_LANE_N]; /* TL_LANE_WS is always on */
     struct tl_mark head, tail;       /* off is that of the WebSocket lane */
-    uint64_t bytes;                  /* of kept messages, all lanes in use */
+    uint64_t bytes;                  /* of kept entries, all lanes in use */
+    uint64_t newest_idx;             /* the newest message, if any is kept */
     uint64_t epoch;
     uint64_t epoch_idx;            /* the first entry of this epoch */
     bool name_line;                /* WebSocket frames begin with the source channel's name */
@@ -63,18 +68,27 @@ struct tl_message {
 TL_MUST_USE int tl_log_append(struct tl_log *log, const struct tl_message *message,
                               uint64_t now_ms);
 
+/* tells: TL_ENTRY_GAP, TL_ENTRY_DOWN, TL_ENTRY_UP, or nothing that matters to who misses it. */
+struct tl_control {
+    struct tl_bytes sse_event;
+    struct tl_bytes position; /* its id in the SSE lane; empty: none */
+    uint8_t tells;
+};
+
 /*
  * Append a control event: an entry in every lane, with bytes in those for SSE only, of which the
- * tagged one gives it its number for an id, and the other that position (empty: none). As above.
+ * tagged one gives it its number for an id. As above.
  */
-TL_MUST_USE int tl_log_append_control(struct tl_log *log, struct tl_bytes sse_event,
-                                      struct tl_bytes position, uint64_t now_ms);
+TL_MUST_USE int tl_log_append_control(struct tl_log *log, const struct tl_control *control,
+                                      uint64_t now_ms);
 
 /* Drop what is over the limits. Returns how many messages went. */
 uint64_t tl_log_evict(struct tl_log *log, uint64_t now_ms);
 
-/* Drop the older half of the messages (for a cap over all logs); the newest stays. How many went.
- */
+/* Is there anything before the newest message, so that tl_log_evict_half() drops something? */
+bool tl_log_is_evictable(const struct tl_log *log);
+/* Drop the older half of the entries (for a cap over all logs); the newest message stays. How many
+ * messages went. */
 uint64_t tl_log_evict_half(struct tl_log *log);
 
 /* Start a lane: kept messages are encoded too, control events of before are not. 0, or -ENOMEM (the

@@ -23,6 +23,10 @@ struct tl_mark {
 enum tl_entry_flags {
     TL_ENTRY_CONTROL = 1, /* no message: a control event of this lane, maybe empty */
     TL_ENTRY_BINARY = 2,  /* the payload is not valid UTF-8 */
+    /* What a control event tells, if anything: */
+    TL_ENTRY_GAP = 4,
+    TL_ENTRY_DOWN = 8, /* the broker cannot be reached */
+    TL_ENTRY_UP = 16,
 };
 
 struct tl_entry {

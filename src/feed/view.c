@@ -22,6 +22,7 @@ int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
     view->epoch_idx = update->epoch_idx;
     view->stream = update->stream;
     view->seqs = update->seqs;
+    view->events = update->events;
     while (view->chain.n > 1 && tl_chain_at(&view->chain, 1)->base.idx <= view->tail.idx)
         tl_segment_unref(tl_chain_pop(&view->chain));
     return 0;
@@ -334,10 +335,15 @@ struct tl_mark tl_view_newest(const struct tl_view *view)
     return back(view, 1, view->tail.idx);
 }
 
-bool tl_view_is_renewed_behind(const struct tl_view *view, uint64_t off)
+struct tl_lost tl_view_lost(const struct tl_view *view, uint64_t off, uint64_t msg)
 {
-    return view->epoch_idx > view->tail.idx &&
-           tl_chain_mark(&view->chain, view->epoch_idx, view->head).off > off;
+    assert(off < view->tail.off && msg <= view->tail.msg);
+    return (struct tl_lost){
+        .msgs_n = view->tail.msg - msg,
+        .gap = off < view->events.gap_off,
+        .broker = off < view->events.broker_off,
+        .is_down = view->events.is_down,
+    };
 }
 
 uint64_t tl_view_time_ms(const struct tl_view *view, uint64_t idx)

@@ -16,6 +16,7 @@ struct tl_view {
     uint64_t epoch_idx; /* the first entry of this epoch */
     struct tl_stream_marks stream;
     struct tl_sequence_marks seqs;
+    struct tl_lane_events events;
 };
 
 /* What the writer tells: the new marks, and the segments that the view does not hold yet. */
@@ -27,6 +28,7 @@ struct tl_view_update {
     uint64_t epoch, epoch_idx;
     struct tl_stream_marks stream;
     struct tl_sequence_marks seqs;
+    struct tl_lane_events events;
 };
 
 /* A contiguous range of a lane, [from, to) at borders, as slices. */
@@ -103,7 +105,27 @@ uint64_t tl_view_time_ms(const struct tl_view *view, uint64_t idx);
 /* Before the newest message that is kept, whatever its epoch; the tail if there is none. */
 struct tl_mark tl_view_newest(const struct tl_view *view);
 
-/* Does the epoch begin behind that offset? Then what tells its gap stands between. */
-bool tl_view_is_renewed_behind(const struct tl_view *view, uint64_t off);
+/* Is there a control event behind that offset, kept or dropped? */
+static inline bool tl_view_has_event_behind(const struct tl_view *view, uint64_t off)
+{
+    return view->events.last_off > off;
+}
+
+/* What somebody who fell off the log will not get. */
+struct tl_lost {
+    uint64_t msgs_n;
+    bool gap;     /* an event told of a gap upstream */
+    bool broker;  /* one told of the broker's state: */
+    bool is_down; /* the last word of it */
+};
+
+/* What lies between a cursor before the tail, with msg messages before it, and the tail. */
+struct tl_lost tl_view_lost(const struct tl_view *view, uint64_t off, uint64_t msg);
+
+/* Must it be told as a gap? The state of the broker alone is none. */
+static inline bool tl_lost_is_gap(const struct tl_lost *lost)
+{
+    return lost->msgs_n > 0 || lost->gap;
+}
 
 #endif

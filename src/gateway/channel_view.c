@@ -130,7 +130,8 @@ void tl_subscription_skip_to(struct tl_subscription *sub, struct tl_mark to)
 bool tl_subscription_conflate(struct tl_subscription *sub)
 {
     const struct tl_view *view = &sub->view->view;
-    bool tells = sub->view->lane != TL_LANE_WS && tl_view_is_renewed_behind(view, sub->off);
+    /* A word of the broker or of a gap is not passed over; a WebSocket's lane has none. */
+    bool tells = tl_view_has_event_behind(view, sub->off);
     struct tl_mark newest = tells ? view->tail : tl_view_newest(view);
     if (newest.off <= sub->off)
         return false;

@@ -103,8 +103,7 @@ TL_MUST_USE int tl_subscription_open(struct tl_worker *worker, struct tl_subscri
 void tl_subscription_skip_to(struct tl_subscription *sub, struct tl_mark to);
 /*
  * To the newest message, where a rule says that it counts. What lies between is left out by the
- * rule, and so is nobody's gap; but events that tell of an upstream gap are not left out. True: it
- * moved.
+ * rule, and so is nobody's gap; but events that the log has are not left out. True: it moved.
  */
 bool tl_subscription_conflate(struct tl_subscription *sub);
 

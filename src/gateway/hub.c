@@ -10,8 +10,6 @@
 
 #define SWEEP_MS 250 /* lingers and ages are looked at this often */
 
-static const char down_event[] = "event: broker\ndata: {\"state\":\"down\"}\n\n";
-
 static const char no_memory[] = "out of memory";
 
 static struct tl_bytes channel_name(const struct tl_channel *channel)
@@ -181,7 +179,7 @@ static void acknowledge(struct tl_hub *hub, struct tl_channel *channel)
     if (channel->stream) {
         tl_hub_tell_up(hub, channel);
     } else if (channel->gap_due) {
-        tl_hub_append_control(hub, channel, "event: broker\ndata: {\"state\":\"up\"}\n\n");
+        tl_hub_append_state(hub, channel, true);
         tl_hub_tell_gap(hub, channel, 0, "broker link lost");
         channel->gap_due = false;
     }
@@ -225,7 +223,7 @@ static void act(struct tl_hub *hub, struct tl_channel *channel, unsigned actions
     const struct tl_broker_ops *ops = hub->broker->ops;
     place(hub, channel);
     if (actions & TL_CHANNEL_LOST) {
-        tl_hub_append_control(hub, channel, down_event);
+        tl_hub_append_state(hub, channel, false);
         set_states(channel, TL_ATTACH_LIVE, TL_ATTACH_LOST, TL_BROKER_OK);
         channel->gap_due = true;
         tl_hub_change(hub, channel);

@@ -61,6 +61,7 @@ static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
         .epoch_idx = channel->log.epoch_idx,
         .stream = channel->log.stream,
         .seqs = channel->log.seqs,
+        .events = channel->log.lanes[lane].events,
     };
 }
 

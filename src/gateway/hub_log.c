@@ -23,10 +23,10 @@ void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel)
     tl_metric_add(TL_M_LOG_BYTES, grown);
 }
 
-/* Channels that could give up messages take turns. */
+/* Channels that could give up entries take turns. */
 static void queue_for_cap(struct tl_hub *hub, struct tl_channel *channel)
 {
-    bool evictable = channel->log.head.idx - channel->log.tail.idx > 1;
+    bool evictable = tl_log_is_evictable(&channel->log);
     if (evictable && tl_list_empty(&channel->evictable))
         tl_list_append(&hub->evictable, &channel->evictable);
     else if (!evictable)
@@ -55,10 +55,10 @@ static void apply_cap(struct tl_hub *hub, const struct tl_channel *appended)
 
 void tl_hub_evict(struct tl_hub *hub, struct tl_channel *channel)
 {
-    uint64_t evicted = tl_log_evict(&channel->log, tl_loop_now_ms(hub->loop));
-    if (evicted == 0)
+    uint64_t tail_idx = channel->log.tail.idx;
+    tl_metric_add(TL_M_EVICTED, (int64_t)tl_log_evict(&channel->log, tl_loop_now_ms(hub->loop)));
+    if (channel->log.tail.idx == tail_idx)
         return;
-    tl_metric_add(TL_M_EVICTED, (int64_t)evicted);
     tl_hub_count_bytes(hub, channel);
     tl_hub_change(hub, channel);
     queue_for_cap(hub, channel);
@@ -86,19 +86,27 @@ static void after_append(struct tl_hub *hub, struct tl_channel *channel)
     apply_cap(hub, channel);
 }
 
-static bool append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event,
-                           struct tl_bytes position)
+static bool append_control(struct tl_hub *hub, struct tl_channel *channel,
+                           const struct tl_control *control)
 {
-    if (!tl_hub_has_sse(channel) || tl_log_append_control(&channel->log, tl_bytes_str(event),
-                                                          position, tl_loop_now_ms(hub->loop)) == 0)
+    if (!tl_hub_has_sse(channel) ||
+        tl_log_append_control(&channel->log, control, tl_loop_now_ms(hub->loop)) == 0)
         return true;
     tl_metric_add(TL_M_REFUSED_MEMORY, 1);
     return false;
 }
 
-bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event)
+bool tl_hub_append_state(struct tl_hub *hub, struct tl_channel *channel, bool is_up)
 {
-    return append_control(hub, channel, event, tl_bytes(NULL, 0));
+    const struct tl_control up = {
+        .sse_event = TL_LIT("event: broker\ndata: {\"state\":\"up\"}\n\n"),
+        .tells = TL_ENTRY_UP,
+    };
+    const struct tl_control down = {
+        .sse_event = TL_LIT("event: broker\ndata: {\"state\":\"down\"}\n\n"),
+        .tells = TL_ENTRY_DOWN,
+    };
+    return append_control(hub, channel, is_up ? &up : &down);
 }
 
 /* The gap as an event, and a new epoch, so that whoever misses the event is told on its return. */
@@ -110,12 +118,14 @@ static bool append_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t 
     struct tl_position position = tl_log_position(&channel->log);
     if (tl_hub_has_sse(channel) && !position.of_stream)
         position.idx++; /* the event itself is an entry */
-    struct tl_bytes id = tl_bytes(token, tl_position_print(position, token));
     if (msgs > 0)
         snprintf(missed, sizeof missed, "%llu", (unsigned long long)msgs);
-    snprintf(event, sizeof event, "event: gap\ndata: {\"missed\":%s,\"reason\":\"%s\"}\n\n", missed,
-             reason);
-    channel->gap_untold = !append_control(hub, channel, event, id);
+    int n = snprintf(event, sizeof event, "event: gap\ndata: {\"missed\":%s,\"reason\":\"%s\"}\n\n",
+                     missed, reason);
+    struct tl_control gap = {.sse_event = tl_bytes(event, (size_t)n),
+                             .position = tl_bytes(token, tl_position_print(position, token)),
+                             .tells = TL_ENTRY_GAP};
+    channel->gap_untold = !append_control(hub, channel, &gap);
     return !channel->gap_untold;
 }
 

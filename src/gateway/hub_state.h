@@ -159,8 +159,8 @@ void tl_hub_count_bytes(struct tl_hub *hub, struct tl_channel *channel);
 /* A message for the log. False without memory for it: nothing has changed. */
 TL_MUST_USE bool tl_hub_append(struct tl_hub *hub, struct tl_channel *channel,
                                const struct tl_message *message);
-/* An event for the SSE clients of the channel, where there are any. False: no memory. */
-bool tl_hub_append_control(struct tl_hub *hub, struct tl_channel *channel, const char *event);
+/* The broker's state for the SSE clients of the channel, where there are any. False: no memory. */
+bool tl_hub_append_state(struct tl_hub *hub, struct tl_channel *channel, bool is_up);
 /* A new epoch, and a gap for all subscribers. msgs: how many are known to be missed, 0: unknown. */
 void tl_hub_tell_gap(struct tl_hub *hub, struct tl_channel *channel, uint64_t msgs,
                      const char *reason);

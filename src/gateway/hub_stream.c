@@ -28,7 +28,7 @@ void tl_hub_tell_up(struct tl_hub *hub, struct tl_channel *channel)
     if (!channel->gap_due)
         return;
     channel->gap_due = false;
-    tl_hub_append_control(hub, channel, "event: broker\ndata: {\"state\":\"up\"}\n\n");
+    tl_hub_append_state(hub, channel, true);
     tl_hub_change(hub, channel);
 }
 

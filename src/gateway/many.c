@@ -284,15 +284,18 @@ static enum turn apply_rule(struct tl_member *m, bool has_some)
     bool fell = m->sub.off < m->sub.view->view.tail.off;
     if (!fell && rule->interval_ms == 0)
         return TURN_READY;
-    if (rule->overflow == TL_OVERFLOW_LATEST || !fell) {
+    if (!fell) {
         if (!tl_subscription_conflate(&m->sub))
             return TURN_READY;
         tl_member_mark(m);
         return TURN_MOVED;
     }
-    if (!has_some && tl_sse_many_overflow(m))
-        tl_member_mark(m);
-    return TURN_OVER;
+    if (has_some)
+        return TURN_OVER;
+    if (!tl_sse_many_overflow(m))
+        return TURN_OVER;
+    tl_member_mark(m);
+    return m->many->session->own ? TURN_OVER : TURN_MOVED;
 }
 
 static void fill(struct tl_many *many, struct tl_outvec *out)

@@ -73,7 +73,8 @@ void tl_many_turn(struct tl_worker *worker);
 
 /* sse_many.c: start the event stream that the exchange asks for. */
 void tl_sse_many_start(struct tl_session *s);
-/* A member fell off its log: it is told. True: it goes on with the oldest kept. */
+/* A member fell off its log: it is told, if there is anything to tell. True: it goes on with the
+ * oldest kept, or where its rule says. */
 bool tl_sse_many_overflow(struct tl_member *m);
 
 /* The channel's name, while it is subscribed. */

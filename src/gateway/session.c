@@ -276,12 +276,32 @@ void tl_session_note_lag(struct tl_session *s)
     start_timer(s);
 }
 
-void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs)
+void tl_session_overflow(struct tl_session *s, const struct tl_lost *lost)
 {
     tl_metric_add(TL_M_OVERFLOWS, 1);
-    tl_metric_add(TL_M_GAPS, 1);
-    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed_msgs);
-    s->phase->on_overflow(s, missed_msgs);
+    tl_metric_add(TL_M_GAPS, lost->msgs_n > 0); /* one upstream was counted when it happened */
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)lost->msgs_n);
+    s->phase->on_overflow(s, lost);
+}
+
+/* The cursor fell off the log. False: that is a gap, and the phase's affair. */
+static bool pass_lost(struct tl_session *s)
+{
+    struct tl_subscription *sub = &s->sub;
+    const struct tl_view *view = &sub->view->view;
+    struct tl_lost lost = tl_view_lost(view, sub->off, sub->msg);
+    bool is_latest = sub->view->rule->overflow == TL_OVERFLOW_LATEST;
+    if (!is_latest && tl_lost_is_gap(&lost)) {
+        tl_session_overflow(s, &lost);
+        return false;
+    }
+    if (is_latest)
+        tl_subscription_conflate(sub);
+    else
+        tl_subscription_skip_to(sub, view->tail);
+    if (s->phase->on_passed)
+        s->phase->on_passed(s, &lost);
+    return true;
 }
 
 /* Is there something in the lane to send, and may it go now? If not, the timer will tell: who waits
@@ -304,15 +324,14 @@ static bool send_lane(struct tl_session *s)
     struct tl_subscription *sub = &s->sub;
     const struct tl_view *view = &sub->view->view;
     const struct tl_channel_rule *rule = sub->view->rule;
+    if (sub->off < view->tail.off) {
+        if (!pass_lost(s))
+            return false;
+        if (s->own || s->closed)
+            return !s->closed; /* that goes first */
+    }
     if (rule->interval_ms > 0)
         tl_subscription_conflate(sub);
-    if (sub->off < view->tail.off) {
-        if (rule->overflow != TL_OVERFLOW_LATEST) {
-            tl_session_overflow(s, view->tail.msg - sub->msg);
-            return false;
-        }
-        tl_subscription_conflate(sub);
-    }
     if (sub->off == view->head.off)
         return false;
     const struct tl_range *range = tl_worker_range(s->worker, sub->view, sub->off);

@@ -103,7 +103,9 @@ struct tl_phase {
      * down. */
     void (*on_acknowledged)(struct tl_session *s);
     void (*on_refused)(struct tl_session *s, enum tl_broker_status why);
-    void (*on_overflow)(struct tl_session *s, uint64_t missed_msgs);
+    void (*on_overflow)(struct tl_session *s, const struct tl_lost *lost);
+    /* The cursor was moved past events that it did not send; of messages the rule says nothing. */
+    void (*on_passed)(struct tl_session *s, const struct tl_lost *lost);
     void (*on_link_down)(struct tl_session *s);
     /* A live subscription will miss messages that come behind all that its view has. They are
      * counted already. */
@@ -191,7 +193,7 @@ TL_MUST_USE bool tl_session_take_input(struct tl_session *s, size_t n);
 void tl_session_give_input(struct tl_session *s);
 
 /* The subscription fell off its log: counted, and the phase does what the channel's rule says. */
-void tl_session_overflow(struct tl_session *s, uint64_t missed_msgs);
+void tl_session_overflow(struct tl_session *s, const struct tl_lost *lost);
 
 /* Publish; takes the payload's memory over. The phase's on_published follows, never from inside.
  * False: no memory. */

@@ -107,16 +107,43 @@ static void on_refused(struct tl_session *s, enum tl_broker_status why)
         tl_session_finish(s);
 }
 
+void tl_sse_append_lost(struct tl_buf *out, const struct tl_lost *lost, uint64_t missed_n,
+                        struct tl_bytes id)
+{
+    if (missed_n > 0) {
+        tl_buf_append(out, id);
+        tl_sse_append_gap(out, missed_n, "too slow");
+    }
+    if (lost->gap) {
+        tl_buf_append(out, id);
+        tl_sse_append_gap(out, 0, "an earlier gap");
+    }
+    if (lost->broker) {
+        tl_buf_append(out, id);
+        tl_sse_control(out, "broker",
+                       tl_bytes_str(lost->is_down ? "{\"state\":\"down\"}" : "{\"state\":\"up\"}"));
+    }
+}
+
+static void on_passed(struct tl_session *s, const struct tl_lost *lost)
+{
+    struct tl_buf out = {0};
+    if (!lost->gap && !lost->broker)
+        return;
+    tl_sse_append_lost(&out, lost, 0, tl_bytes(NULL, 0));
+    (void)tl_session_own_buf(s, &out);
+}
+
 /* The stream ends between events, and the browser comes back with its last id and is told the gap;
  * or, if the channel's rule says so, it is told here and goes on. */
-static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
+static void on_overflow(struct tl_session *s, const struct tl_lost *lost)
 {
     struct tl_buf out = {0};
     if (s->sub.view->rule->overflow == TL_OVERFLOW_DISCONNECT) {
         tl_session_finish(s);
         return;
     }
-    tl_sse_append_gap(&out, missed_msgs, "too slow");
+    tl_sse_append_lost(&out, lost, lost->msgs_n, tl_bytes(NULL, 0));
     tl_subscription_skip_to(&s->sub, s->sub.view->view.tail);
     if (tl_session_own_buf(s, &out))
         tl_worker_requeue(s->worker, s, 0);
@@ -150,6 +177,7 @@ const struct tl_phase tl_phase_sse = {
     .on_acknowledged = on_acknowledged,
     .on_refused = on_refused,
     .on_overflow = on_overflow,
+    .on_passed = on_passed,
     .on_link_down = tl_sse_on_link_down,
     .on_drain = tl_session_finish,
 };

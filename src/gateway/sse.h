@@ -14,6 +14,10 @@ void tl_sse_append_missed(struct tl_buf *out, enum tl_resume outcome, uint64_t m
 void tl_sse_append_refusal(struct tl_buf *out, enum tl_broker_status why);
 
 /* Callbacks of the phases. */
+/* What went unread: missed_n messages, if any, and what events told. id: the line that goes before
+ * each, or empty. */
+void tl_sse_append_lost(struct tl_buf *out, const struct tl_lost *lost, uint64_t missed_n,
+                        struct tl_bytes id);
 void tl_sse_on_link_down(struct tl_session *s);
 void tl_sse_on_timer(struct tl_session *s);
 size_t tl_sse_on_input(struct tl_session *s, uint8_t *bytes, size_t n);

@@ -42,25 +42,38 @@ static void refuse(struct tl_member *m, struct tl_bytes name, enum tl_broker_sta
         tl_session_finish(s);
 }
 
+static void count_overflow(const struct tl_lost *lost)
+{
+    tl_metric_add(TL_M_OVERFLOWS, 1);
+    tl_metric_add(TL_M_GAPS, lost->msgs_n > 0);
+    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)lost->msgs_n);
+}
+
 bool tl_sse_many_overflow(struct tl_member *m)
 {
     struct tl_session *s = m->many->session;
     const struct tl_view *view = &m->sub.view->view;
-    uint64_t missed = view->tail.msg - m->sub.msg;
-    tl_metric_add(TL_M_OVERFLOWS, 1);
-    tl_metric_add(TL_M_GAPS, 1);
-    tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)missed);
-    if (m->sub.view->rule->overflow == TL_OVERFLOW_DISCONNECT) {
+    enum tl_overflow rule = m->sub.view->rule->overflow;
+    struct tl_lost lost = tl_view_lost(view, m->sub.off, m->sub.msg);
+    bool is_latest = rule == TL_OVERFLOW_LATEST;
+    if (!is_latest && tl_lost_is_gap(&lost))
+        count_overflow(&lost);
+    if (rule == TL_OVERFLOW_DISCONNECT && tl_lost_is_gap(&lost)) {
         tl_session_finish(s);
         return false;
     }
     /* Everything before the oldest kept is with the client, or told. */
-    struct tl_buf out = {0};
+    struct tl_buf id = {0}, out = {0};
     uint64_t seq = m->key > m->many->sent_seq ? m->key - 1 : m->many->sent_seq;
-    append_id(&out, m->many, tl_member_name(m), seq);
-    tl_sse_append_gap(&out, missed, "too slow");
-    tl_subscription_skip_to(&m->sub, view->tail);
-    return tl_session_own_buf(s, &out);
+    append_id(&id, m->many, tl_member_name(m), seq);
+    tl_sse_append_lost(&out, &lost, is_latest ? 0 : lost.msgs_n, tl_buf_bytes(&id));
+    out.failed = out.failed || id.failed;
+    tl_buf_deinit(&id);
+    if (is_latest)
+        tl_subscription_conflate(&m->sub);
+    else
+        tl_subscription_skip_to(&m->sub, view->tail);
+    return (out.n == 0 && !out.failed) || tl_session_own_buf(s, &out);
 }
 
 /* --- where it begins --- */
@@ -258,6 +271,12 @@ static void touch(struct tl_many *many)
         tl_list_append(&many->session->worker->touched, &many->touched);
 }
 
+static bool is_cut_off(const struct tl_member *m)
+{
+    struct tl_lost lost = tl_view_lost(&m->sub.view->view, m->sub.off, m->sub.msg);
+    return tl_lost_is_gap(&lost);
+}
+
 static void on_change(struct tl_member *m, bool link_down)
 {
     struct tl_many *many = m->many;
@@ -268,7 +287,7 @@ static void on_change(struct tl_member *m, bool link_down)
     else if (!many->started && link_down)
         tl_sse_on_link_down(many->session);
     else if (m->sub.live && m->sub.off < view->view.tail.off &&
-             view->rule->overflow == TL_OVERFLOW_DISCONNECT)
+             view->rule->overflow == TL_OVERFLOW_DISCONNECT && is_cut_off(m))
         tl_sse_many_overflow(m);
 }
 

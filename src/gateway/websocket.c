@@ -247,7 +247,7 @@ static void close_for_gap(struct tl_session *s, struct tl_position from, uint64_
     tl_websocket_close(s, TL_WS_CLOSE_GAP, reason);
 }
 
-static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
+static void on_overflow(struct tl_session *s, const struct tl_lost *lost)
 {
     char reason[64];
     if (s->sub.view->rule->overflow == TL_OVERFLOW_GAP) {
@@ -255,10 +255,10 @@ static void on_overflow(struct tl_session *s, uint64_t missed_msgs)
         const struct tl_view *view = &s->sub.view->view;
         uint64_t given_up = view->head.msg - view->tail.msg;
         tl_metric_add(TL_M_GAP_MESSAGES, (int64_t)given_up);
-        close_for_gap(s, tl_view_position(view, view->head), missed_msgs + given_up);
+        close_for_gap(s, tl_view_position(view, view->head), lost->msgs_n + given_up);
         return;
     }
-    snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)missed_msgs);
+    snprintf(reason, sizeof reason, "slow: missed=%llu", (unsigned long long)lost->msgs_n);
     tl_websocket_close(s, TL_WS_CLOSE_SLOW, reason);
 }
 

@@ -162,9 +162,11 @@ static void tell_down(struct tl_session *s, struct tl_channel_view *view)
 static void pump(struct tl_session *s, struct tl_channel_view *view)
 {
     const struct tl_outvec *out = s->sub.out;
+    struct tl_lost lost = {0};
     if (out && out->to.off < view->view.tail.off && view->rule->overflow == TL_OVERFLOW_DISCONNECT)
-        /* What follows the send in flight has left the log. */
-        tl_session_overflow(s, view->view.tail.msg - out->to.msg);
+        lost = tl_view_lost(&view->view, out->to.off, out->to.msg);
+    if (tl_lost_is_gap(&lost)) /* what follows the send in flight has left the log */
+        tl_session_overflow(s, &lost);
     else if (!s->sending) /* a send in flight goes on by itself: a full socket costs nothing */
         tl_session_pump(s);
 }

@@ -479,11 +479,7 @@ void oracle_message(struct oracle *o, uint32_t message, uint64_t epoch, uint64_t
     if (o->lane == TL_LANE_SSE && (epoch != arrival->epoch || idx != arrival->idx))
         sim_fail("R16: %s gets #%u with a position that is not its own", who(o), at);
     bool renewed = o->epoch != 0 && o->epoch != arrival->epoch;
-    /* Where the rule skips, events may have left the log unread, as messages have. */
-    bool skipped = may_skip(o) && (!o->placed || at > o->next || at <= model_tail(o->channel));
-    if (skipped)
-        o->down = false;
-    if (renewed && !o->gap_told && !skipped && (o->lane == TL_LANE_SSE || o->strict))
+    if (renewed && !o->gap_told && (o->lane == TL_LANE_SSE || o->strict))
         sim_fail("R16: %s passes into another epoch at #%u without a word", who(o), at);
     o->epoch = arrival->epoch;
     o->gap_told = o->gap_counted = false;
@@ -499,9 +495,6 @@ void oracle_gap(struct oracle *o, uint32_t missed, bool overflow)
     o->missed = missed;
     if (!overflow)
         return;
-    o->down = false; /* events may have left the log unread, as messages have */
-    if (missed == MODEL_NONE && (!o->placed || o->epoch != oracle_now(o).epoch))
-        return; /* only events have */
     if (missed == MODEL_NONE || missed == 0)
         sim_fail("R5: %s fell off the log, and is not told by how much", who(o));
     if (!o->placed) {
@@ -567,14 +560,12 @@ void oracle_check_complete(const struct oracle *o)
         return;
     if (o->doomed)
         sim_fail("R16: %s is left alone with a position of another time", who(o));
-    /* Events of the broker may have driven the newest message out of a short log. */
-    bool excused = may_skip(o) && model_tail(o->channel) >= n;
-    if (o->placed && o->next != n && !excused)
+    if (o->placed && o->next != n)
         sim_fail("R1: %s rests at #%u, and there are %u", who(o), o->next, n);
-    if (!o->placed && n > o->then.arrivals + o->skipped && !excused)
+    if (!o->placed && n > o->then.arrivals + o->skipped)
         sim_fail("R8: %s was acknowledged at #%u, has nothing, and there are %u", who(o),
                  o->then.arrivals, n);
-    if (o->down && !may_skip(o))
+    if (o->down)
         sim_fail("R13: %s was told that the broker is down, and not that it is up", who(o));
 }
 

@@ -21,7 +21,8 @@ struct model_entry {
     struct tl_bytes payload; /* in a pool */
     struct tl_bytes name;
     bool control, binary, framed_name;
-    bool sse_shows;               /* control: the lane has its bytes */
+    bool sse_shows; /* control: the lane has its bytes */
+    uint8_t tells;
     uint64_t epoch, sse_epoch;    /* sse_epoch: in the id that the lane shows */
     uint64_t time_ms, msg;        /* msg: messages before it */
     uint64_t ws_bytes, sse_bytes; /* encoded */
@@ -145,15 +146,17 @@ static inline int model_append(struct model *m, size_t n, bool binary, struct tl
     return 0;
 }
 
-static inline int model_append_control(struct model *m)
+static inline int model_append_control(struct model *m, uint8_t tells)
 {
     char text[64];
     size_t n = model_control_text(m->n, text);
-    int r = tl_log_append_control(&m->log, tl_bytes(text, n), tl_bytes(NULL, 0), m->now_ms);
+    struct tl_control control = {.sse_event = tl_bytes(text, n), .tells = tells};
+    int r = tl_log_append_control(&m->log, &control, m->now_ms);
     if (r < 0)
         return r;
     struct model_entry *e = model_push(m);
     e->control = true;
+    e->tells = tells;
     e->sse_shows = m->log.lanes[TL_LANE_SSE].on;
     e->sse_bytes = e->sse_shows ? n : 0;
     return 0;
@@ -211,31 +214,47 @@ static inline void model_check(const struct model *m)
     assert_int_equal(m->log.bytes, model_bytes(m));
 }
 
-/* The bytes of the lane that has most of them: each is limited for itself. */
+/* The bytes of the lane that has most of them: each is limited for itself, events aside. */
 static inline uint64_t model_largest_lane(const struct model *m)
 {
     uint64_t ws = 0, sse = 0;
     for (uint64_t i = m->tail; i < m->n; i++) {
+        if (m->entries[i].control)
+            continue;
         ws += m->entries[i].ws_bytes;
         sse += m->log.lanes[TL_LANE_SSE].on ? m->entries[i].sse_bytes : 0;
     }
     return ws > sse ? ws : sse;
 }
 
+/* The newest message, or the newest entry where there is none, or only far back: it stays. */
+static inline uint64_t model_last(const struct model *m)
+{
+    for (uint64_t i = m->n; i > m->tail && m->n - i <= TL_LOG_EVENTS_MAX; i--)
+        if (!m->entries[i - 1].control)
+            return i - 1;
+    return m->n - (m->n > m->tail);
+}
+
 static inline void model_evict(struct model *m)
 {
-    uint64_t from = m->tail;
-    while (m->n - m->tail > 1 && (m->n - m->tail > m->limits.msgs_max ||
-                                  m->now_ms - m->entries[m->tail].time_ms > m->limits.age_max_ms ||
-                                  model_largest_lane(m) > m->limits.bytes_max))
-        m->tail++;
+    uint64_t from = m->tail, msgs = model_messages(m, m->tail, m->n);
+    for (uint64_t last = model_last(m);
+         m->tail < last &&
+         (msgs > m->limits.msgs_max || m->n - m->tail - msgs > TL_LOG_EVENTS_MAX ||
+          m->now_ms - m->entries[m->tail].time_ms > m->limits.age_max_ms ||
+          model_largest_lane(m) > m->limits.bytes_max);
+         m->tail++)
+        msgs -= !m->entries[m->tail].control;
     assert_int_equal(tl_log_evict(&m->log, m->now_ms), model_messages(m, from, m->tail));
 }
 
 static inline void model_evict_half(struct model *m)
 {
     uint64_t from = m->tail;
+    uint64_t last = model_last(m);
     m->tail += (m->n - m->tail) / 2;
+    m->tail = m->tail < last ? m->tail : last;
     assert_int_equal(tl_log_evict_half(&m->log), model_messages(m, from, m->tail));
 }
 
@@ -377,6 +396,7 @@ static inline struct tl_view_update reader_update(struct reader *r, const struct
         .tail = tl_log_tail(log, r->lane),
         .epoch = log->epoch,
         .epoch_idx = log->epoch_idx,
+        .events = log->lanes[r->lane].events,
     };
 }
 

@@ -74,9 +74,9 @@ static void add(uint64_t n)
 
 static void control(void)
 {
-    assert_int_equal(tl_log_append_control(&st.log, TL_LIT("event: broker\ndata: 1\n\n"),
-                                           tl_bytes(NULL, 0), st.now_ms),
-                     0);
+    struct tl_control up = {.sse_event = TL_LIT("event: broker\ndata: 1\n\n"),
+                            .tells = TL_ENTRY_UP};
+    assert_int_equal(tl_log_append_control(&st.log, &up, st.now_ms), 0);
 }
 
 /* The view is given everything anew. */

@@ -241,6 +241,94 @@ static void a_slow_client_is_told_exactly_what_it_did_not_get(void **state)
     gw_close(&gw);
 }
 
+/* What a slow event stream was told, and how many messages it got. */
+struct words {
+    unsigned downs_n, ups_n, messages_n;
+    unsigned unknown_n; /* gaps of which nobody knows how much */
+    long long missed;
+    bool is_up_last;
+};
+
+static void take_word(struct client *c, struct tl_bytes id, struct tl_bytes event,
+                      struct tl_bytes data)
+{
+    struct words *w = c->arg;
+    char text[128];
+    (void)id;
+    snprintf(text, sizeof text, "%.*s", (int)data.n, (const char *)data.p);
+    const char *missed = strstr(text, "\"missed\":");
+    if (memmem(event.p, event.n, "broker", 6)) {
+        w->is_up_last = strstr(text, "\"up\"") != NULL;
+        w->ups_n += w->is_up_last;
+        w->downs_n += !w->is_up_last;
+    } else if (missed && strncmp(missed + 9, "null", 4) != 0) {
+        w->missed += atoll(missed + 9);
+    } else {
+        w->unknown_n += missed != NULL;
+        w->messages_n += !missed && data.n > 0;
+    }
+}
+
+/* It stops reading with its socket full; the link goes and comes; then more messages than the log
+ * keeps, and it reads again. Returns how many were published. */
+static unsigned stall_over_a_flap(struct gw *gw, struct client *c)
+{
+    struct bag big = {0};
+    unsigned n = 0;
+    while (big.n < BIG_N)
+        bag_add(&big, TL_LIT("abcdefghijklmnopqrstuvwxyz"));
+    c->deaf = true;
+    for (; n < BIGS; n++) {
+        if (n == BIGS - 10) {
+            int64_t gaps = tl_metric_get(TL_M_GAPS);
+            say_link(gw, false);
+            say_link(gw, true);
+            GW_UNTIL(gw, tl_metric_get(TL_M_GAPS) > gaps);
+        }
+        assert_true(say_message(gw, tl_bytes(big.p, big.n)));
+        gw_turn(gw, 0);
+    }
+    bag_free(&big);
+    c->deaf = false;
+    return n;
+}
+
+/* others_n: channels that it watches beside `news`, of which it loses nothing. */
+static void event_stream_that_fell_off_knows_the_state(const char *path, unsigned others_n,
+                                                       enum tl_overflow overflow)
+{
+    struct gw gw = {0};
+    struct words words = {0};
+    gw_config(&gw.config);
+    gw.config.standard.log = (struct tl_log_limits){4, 64u << 20, 600000};
+    gw.config.standard.overflow = overflow;
+    gw.config.logs_bytes_max = gw.config.retired_bytes_max = 64u << 20;
+    gw_open_as_is(&gw);
+    struct client *c = watch(&gw, CLIENT_SSE, path);
+    c->on_block = take_word;
+    c->arg = &words;
+    unsigned n = stall_over_a_flap(&gw, c);
+    say_message(&gw, TL_LIT("the last"));
+    bool is_latest = overflow == TL_OVERFLOW_LATEST;
+    GW_UNTIL(&gw,
+             is_latest ? words.ups_n == 1 + others_n : words.messages_n + words.missed == n + 1);
+    assert_true(words.is_up_last);
+    assert_int_equal(words.ups_n, 1 + others_n);
+    assert_int_equal(words.downs_n, others_n);
+    assert_int_equal(words.unknown_n, 1 + others_n); /* what the link lost */
+    assert_int_equal(words.missed > 0, !is_latest);
+    gw_close(&gw);
+}
+
+static void a_slow_event_stream_is_told_what_the_events_said_that_it_did_not_get(void **state)
+{
+    (void)state;
+    event_stream_that_fell_off_knows_the_state("/sse/news", 0, TL_OVERFLOW_GAP);
+    event_stream_that_fell_off_knows_the_state("/sse/news", 0, TL_OVERFLOW_LATEST);
+    event_stream_that_fell_off_knows_the_state("/sse?ch=news&ch=news2", 1, TL_OVERFLOW_GAP);
+    event_stream_that_fell_off_knows_the_state("/sse?ch=news&ch=news2", 1, TL_OVERFLOW_LATEST);
+}
+
 /* --- without memory --- */
 
 /* A gap amid a batch with allocation `skip` failing. Whether there was harm. */
@@ -292,6 +380,7 @@ static int run(const char *name)
         cmocka_unit_test(a_lost_link_is_told_with_the_place_where_the_new_one_begins),
         cmocka_unit_test(a_gap_is_counted_for_those_who_were_live),
         cmocka_unit_test(a_slow_client_is_told_exactly_what_it_did_not_get),
+        cmocka_unit_test(a_slow_event_stream_is_told_what_the_events_said_that_it_did_not_get),
         cmocka_unit_test(a_batch_that_finds_no_memory_tells_its_gaps_all_the_same),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -155,6 +155,68 @@ static void evict_half_keeps_the_newer_half(void **state)
     model_deinit(&m);
 }
 
+/* --- control events --- */
+
+static void flap(struct model *m, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        assert_int_equal(model_append_control(m, TL_ENTRY_DOWN), 0);
+        model_new_epoch(m);
+        assert_int_equal(model_append_control(m, TL_ENTRY_UP), 0);
+        assert_int_equal(model_append_control(m, TL_ENTRY_GAP), 0);
+        model_evict(m);
+        model_check(m);
+    }
+}
+
+static void events_drive_no_message_out_of_a_short_log(void **state)
+{
+    (void)state;
+    struct model m;
+    model_init(&m, 1, false, (struct tl_log_limits){3, 1u << 30, 1u << 30});
+    assert_int_equal(model_open_sse(&m), 0);
+    for (int i = 0; i < 20; i++) {
+        append(&m, 10);
+        model_evict(&m);
+        flap(&m, (uint64_t)i % 3);
+        assert_int_equal(m.log.head.msg - m.log.tail.msg, i < 2 ? i + 1 : 3);
+    }
+    model_deinit(&m);
+}
+
+static void events_have_a_bound_of_their_own_and_the_newest_message_stays_within_it(void **state)
+{
+    (void)state;
+    struct model m;
+    model_init(&m, 1, false, wide);
+    assert_int_equal(model_open_sse(&m), 0);
+    for (int i = 0; i < 5; i++) {
+        append(&m, 10);
+        flap(&m, 1);
+    }
+    append(&m, 10);
+    flap(&m, TL_LOG_EVENTS_MAX / 3);
+    assert_int_equal(m.log.head.msg - m.log.tail.msg, 1);
+    while (tl_log_is_evictable(&m.log))
+        model_evict_half(&m);
+    model_check(&m);
+    assert_int_equal(m.log.head.msg - m.log.tail.msg, 1);
+    flap(&m, TL_LOG_EVENTS_MAX);
+    assert_int_equal(m.log.head.idx - m.log.tail.idx, TL_LOG_EVENTS_MAX);
+    model_deinit(&m);
+}
+
+static void events_alone_are_kept_up_to_their_bound(void **state)
+{
+    (void)state;
+    struct model m;
+    model_init(&m, 1, false, wide);
+    assert_int_equal(model_open_sse(&m), 0);
+    flap(&m, TL_LOG_EVENTS_MAX);
+    assert_int_equal(m.log.head.idx - m.log.tail.idx, TL_LOG_EVENTS_MAX);
+    model_deinit(&m);
+}
+
 /* --- memory --- */
 
 static void channel_with_one_small_message_costs_under_a_kilobyte(void **state)
@@ -350,11 +412,11 @@ static void append_with_failures(struct model *m, int i)
     for (int64_t skip = 0;; skip++) {
         struct snapshot before = snapshot(&m->log), after;
         tl_alloc_fail(skip, 1);
-        int r =
-            i % 10 == 9
-                ? tl_log_append_control(&m->log, TL_LIT(": x\n\n"), tl_bytes(NULL, 0), m->now_ms)
-                : tl_log_append(&m->log, &(struct tl_message){.payload = {text_pool, n}},
-                                m->now_ms);
+        int r = i % 10 == 9
+                    ? tl_log_append_control(
+                          &m->log, &(struct tl_control){.sse_event = TL_LIT(": x\n\n")}, m->now_ms)
+                    : tl_log_append(&m->log, &(struct tl_message){.payload = {text_pool, n}},
+                                    m->now_ms);
         uint64_t asked = tl_alloc_fail(0, 0);
         after = snapshot(&m->log);
         if (r == 0) {
@@ -426,6 +488,9 @@ int main(void)
         cmocka_unit_test(no_age_is_too_great_for_the_clock),
         cmocka_unit_test(message_after_months_of_silence_is_as_old_as_it_is),
         cmocka_unit_test(evict_half_keeps_the_newer_half),
+        cmocka_unit_test(events_drive_no_message_out_of_a_short_log),
+        cmocka_unit_test(events_have_a_bound_of_their_own_and_the_newest_message_stays_within_it),
+        cmocka_unit_test(events_alone_are_kept_up_to_their_bound),
         cmocka_unit_test(channel_with_one_small_message_costs_under_a_kilobyte),
         cmocka_unit_test(segments_grow_with_what_is_kept),
         cmocka_unit_test(log_that_keeps_little_stays_small_for_ever),

@@ -128,8 +128,10 @@ static void append(size_t i, bool control)
     int n = snprintf(text, sizeof text, "%llu\n%0*d", (unsigned long long)w.sequence.at + 1,
                      (int)below(40) + 1, 7);
     struct tl_message message = {.payload = tl_bytes(text, (size_t)n)};
-    int r = control ? tl_log_append_control(&w.logs[i], TL_LIT("event: gap\ndata: 1\n\n"),
-                                            TL_LIT("some-id"), 1)
+    struct tl_control event = {.sse_event = TL_LIT("event: gap\ndata: 1\n\n"),
+                               .position = TL_LIT("some-id"),
+                               .tells = TL_ENTRY_GAP};
+    int r = control ? tl_log_append_control(&w.logs[i], &event, 1)
                     : tl_log_append(&w.logs[i], &message, 1);
     assert_int_equal(r, 0);
     assert_true(w.sequence.at <= ENTRIES_N);

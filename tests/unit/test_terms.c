@@ -139,9 +139,8 @@ static void channel_init(struct channel *ch)
 {
     *ch = (struct channel){.limits = {3, 1 << 20, 1 << 20}};
     tl_log_init(&ch->log, &ch->limits, 1, false);
-    assert_int_equal(
-        tl_log_append_control(&ch->log, TL_LIT("event: gap\ndata: 1\n\n"), tl_bytes(NULL, 0), 0),
-        0);
+    struct tl_control gap = {.sse_event = TL_LIT("event: gap\ndata: 1\n\n"), .tells = TL_ENTRY_GAP};
+    assert_int_equal(tl_log_append_control(&ch->log, &gap, 0), 0);
     for (int i = 0; i < MESSAGES_N; i++)
         append(ch);
     tell(ch);

@@ -53,13 +53,33 @@ static void finish_send(const struct model *m, const struct walker *w, struct cu
     c->segs_n = 0;
 }
 
-/* Fell off the tail: the count of what was missed is exact. */
-static void follow_tail(const struct model *m, const struct tl_view *view, struct cursor *c)
+/* What the events told that it did not read. */
+static void check_lost(const struct model *m, const struct reader *r, const struct tl_mark *at)
 {
+    const struct tl_view *view = &r->view;
+    uint8_t told = 0, broker = 0;
+    for (uint64_t i = at->idx; i < view->tail.idx; i++) {
+        uint8_t tells = model_shows(&m->entries[i], r->lane) ? m->entries[i].tells : 0;
+        told |= tells;
+        broker = tells & (TL_ENTRY_DOWN | TL_ENTRY_UP) ? tells : broker;
+    }
+    struct tl_lost lost = tl_view_lost(view, at->off, at->msg);
+    assert_int_equal(lost.msgs_n, model_messages(m, at->idx, view->tail.idx));
+    assert_int_equal(lost.gap, (told & TL_ENTRY_GAP) != 0);
+    assert_int_equal(lost.broker, broker != 0);
+    assert_true(!lost.broker || lost.is_down == (broker == TL_ENTRY_DOWN));
+}
+
+/* Fell off the tail: the count of what was missed is exact. */
+static void follow_tail(const struct model *m, const struct reader *r, struct cursor *c)
+{
+    const struct tl_view *view = &r->view;
     if (c->at.idx >= view->tail.idx)
         return;
     assert_int_equal(view->tail.msg - c->at.msg, model_messages(m, c->at.idx, view->tail.idx));
     assert_true(view->tail.off >= c->at.off);
+    if (view->tail.off > c->at.off)
+        check_lost(m, r, &c->at);
     c->at = view->tail;
 }
 
@@ -93,7 +113,7 @@ static void take_some(struct model *m, struct walker *w, struct cursor *c)
     const struct tl_view *view = &w->reader.view;
     finish_send(m, w, c);
     for (uint64_t ranges = model_below(m, 4); ranges > 0; ranges--) {
-        follow_tail(m, view, c);
+        follow_tail(m, &w->reader, c);
         if (c->at.off == view->head.off)
             return;
         size_t bytes_max = sizes[model_below(m, 6)];
@@ -185,6 +205,20 @@ static void append_some(struct model *m)
     }
 }
 
+/* Once, or many times with no message between. */
+static void flap(struct model *m)
+{
+    for (uint64_t n = model_below(m, 8) ? 1 : model_below(m, 60); n > 0; n--) {
+        if (model_below(m, 2))
+            assert_int_equal(model_append_control(m, TL_ENTRY_DOWN), 0);
+        model_new_epoch(m);
+        if (model_below(m, 2))
+            assert_int_equal(model_append_control(m, TL_ENTRY_UP), 0);
+        assert_int_equal(model_append_control(m, TL_ENTRY_GAP), 0);
+        model_evict(m);
+    }
+}
+
 static void random_step(struct model *m, struct walker *walkers)
 {
     struct walker *w = &walkers[model_below(m, READERS_N)];
@@ -205,10 +239,7 @@ static void random_step(struct model *m, struct walker *walkers)
     } else if (r < 92) {
         model_evict_half(m);
     } else if (r < 94) {
-        if (model_below(m, 2))
-            assert_int_equal(model_append_control(m), 0);
-        model_new_epoch(m);
-        assert_int_equal(model_append_control(m), 0);
+        flap(m);
     } else if (w->on) {
         leave(m, walkers, w);
     } else {
@@ -284,10 +315,10 @@ static void segment_without_bytes_is_neither_sent_nor_pinned(void **state)
     struct tl_segment *segs[16];
     model_init(&m, 1, false, wide);
     assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
-    assert_int_equal(model_append_control(&m), 0); /* alone in its segment */
+    assert_int_equal(model_append_control(&m, TL_ENTRY_GAP), 0); /* alone in its segment */
     assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
     assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
-    assert_int_equal(model_append_control(&m), 0);
+    assert_int_equal(model_append_control(&m, TL_ENTRY_GAP), 0);
     assert_int_equal(reader_tell(&r, &m.log), 0);
     assert_int_equal(r.view.chain.n, 5);
     tl_view_range(&r.view, 0, SIZE_MAX, &range);
@@ -430,7 +461,7 @@ static void resume_of_every_position_is_exact(void **state)
                 assert_int_equal(model_append(&m, 20, false, tl_bytes(NULL, 0)), 0);
             } else {
                 model_new_epoch(&m);
-                assert_int_equal(model_append_control(&m), 0);
+                assert_int_equal(model_append_control(&m, TL_ENTRY_GAP), 0);
             }
             model_evict(&m);
             assert_int_equal(reader_tell(&r, &m.log), 0);
