@@ -24,6 +24,15 @@ static struct client *some_client(bool publisher)
     return found;
 }
 
+/* One that was told that the broker is down, and reads: what it reads next matters. */
+static struct client *told_down(void)
+{
+    for (struct client *c = world.clients; c < world.clients + WORLD_CLIENTS; c++)
+        if (c->sock && c->oracle.down && client_is_live(c) && !c->stalled)
+            return c;
+    return NULL;
+}
+
 /* Few channels have most of the clients, so that they meet. */
 static unsigned draw_channel(void)
 {
@@ -208,7 +217,7 @@ static void step(void)
     else if (dice < 100)
         leave(some_client(sim_chance(10)));
     else if (dice < 140)
-        stall(some_client(sim_chance(10)));
+        stall(sim_chance(80) && told_down() ? told_down() : some_client(sim_chance(10)));
     else if (dice < 240)
         publish_burst();
     else if (dice < 248)
