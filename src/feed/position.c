@@ -79,11 +79,10 @@ static bool is_plain(uint8_t c)
     return c > 0x20 && c < 0x7F && c != '%' && c != ';';
 }
 
-size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
-                         char out[TL_SEQUENCE_TEXT_MAX])
+size_t tl_sequence_print_tag(struct tl_bytes name, char out[TL_SEQUENCE_TEXT_MAX])
 {
     static const char hex[] = "0123456789ABCDEF";
-    size_t n = print_place(sequence.epoch, sequence.at, out);
+    size_t n = 0;
     out[n++] = '@';
     for (size_t i = 0; i < name.n; i++) {
         uint8_t c = name.p[i];
@@ -97,6 +96,13 @@ size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
     }
     out[n] = 0;
     return n;
+}
+
+size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
+                         char out[TL_SEQUENCE_TEXT_MAX])
+{
+    size_t n = print_place(sequence.epoch, sequence.at, out);
+    return n + tl_sequence_print_tag(name, out + n);
 }
 
 bool tl_sequence_parse(struct tl_bytes text, struct tl_sequence *ret_sequence)

@@ -14,7 +14,8 @@
  * Of a client with several channels, "<16 hex digits>-<decimal>@<channel>": the number of an entry
  * in the sequence of all that this process appended, whatever the channel, and the channel that the
  * event is of. Whoever has it has all of its channels up to there. The epoch is random for each
- * process.
+ * process. Before it is known up to where it has them, an event carries the tag alone,
+ * "@<channel>": that is no position.
  */
 #ifndef TL_FEED_POSITION_H
 #define TL_FEED_POSITION_H
@@ -45,6 +46,15 @@ struct tl_sequence {
  */
 size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
                          char out[TL_SEQUENCE_TEXT_MAX]);
+
+/* The same without a number. */
+size_t tl_sequence_print_tag(struct tl_bytes name, char out[TL_SEQUENCE_TEXT_MAX]);
+
+/* Is it such a tag? */
+static inline bool tl_sequence_is_tag(struct tl_bytes text)
+{
+    return text.n > 0 && text.p[0] == '@';
+}
 
 /* False for what tl_sequence_print() does not make; what follows the `@` is not looked at. */
 TL_MUST_USE bool tl_sequence_parse(struct tl_bytes text, struct tl_sequence *ret_sequence);

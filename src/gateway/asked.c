@@ -89,7 +89,7 @@ static bool add_since(struct reading *r, struct tl_bytes value)
     if (tl_url_decode(value, true, text, sizeof text, &n) < 0)
         n = 0; /* neither */
     if (n > 0 && memchr(text, '@', n)) {
-        if (!r->has_id)
+        if (!r->has_id && !tl_sequence_is_tag(tl_bytes(text, n)))
             take_sequence(r->asked, tl_bytes(text, n));
         return true;
     }
@@ -143,7 +143,7 @@ struct tl_asked *tl_asked_read(const struct tl_http1_request *request, size_t ch
         *ret_hint = "try again";
         return NULL;
     }
-    r.has_id = id.n > 0;
+    r.has_id = id.n > 0 && !tl_sequence_is_tag(id);
     if (r.has_id)
         take_sequence(r.asked, id);
     bool ok = read_items(&r, request->query);

@@ -27,7 +27,8 @@ struct tl_asked {
 /*
  * Read the query's ch=NAME items, each channel once, and where to begin: Last-Event-ID or a since=
  * with an `@`, for all of them (feed/position.h); a since=POSITION without one is of the channel
- * before it. What is neither is kept as one of no epoch, whose holder is told a gap.
+ * before it. What is neither is kept as one of no epoch, whose holder is told a gap; but a tag
+ * without a number is of somebody who was cut before the beginning, and says nothing.
  * NULL with *ret_status 400 or 503 and static texts: no channel, more than channels_max, a name
  * that is empty, over 255 bytes or badly encoded, a position of no channel; or no memory. Owner:
  * the caller, by tl_asked_free().

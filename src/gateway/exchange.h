@@ -47,6 +47,8 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
 /* The same with {error, hint}; statuses that close the connection do. Counts the refusal. */
 void tl_exchange_refuse(struct tl_session *s, int status, const char *error, const char *hint);
 
+/* Is the session's subscription to begin with a snapshot? */
+bool tl_exchange_wants_snapshot(const struct tl_session *s);
 /* Where the acknowledged subscription begins, by the request's terms and the channel's rule; see
  * tl_terms_start(). Sets exchange->snapshot. */
 enum tl_resume tl_exchange_start(struct tl_session *s, struct tl_mark *ret_from,

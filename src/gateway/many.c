@@ -3,8 +3,6 @@
 #include "base/alloc.h"
 #include "gateway/session.h"
 
-#include <assert.h>
-
 #define OUT_BYTES 65536 /* one send takes about so much */
 /* Beside an out-vector: id lines that stand in for those of the lane. One always fits. */
 #define IDS_BYTES (TL_SEQUENCE_TEXT_MAX + 256)
@@ -22,10 +20,11 @@ struct tl_many *tl_many_new(struct tl_session *s, size_t n)
     many->heap = (struct tl_member **)(void *)((uint8_t *)many + size);
     tl_list_init(&many->touched);
     tl_list_init(&many->paced);
+    tl_list_init(&many->silent);
     for (size_t i = 0; i < n; i++) {
         many->members[i].many = many;
         tl_list_init(&many->members[i].sub.node);
-        tl_list_init(&many->members[i].paced);
+        tl_list_init(&many->members[i].waits);
     }
     return many;
 }
@@ -35,6 +34,7 @@ void tl_many_close(struct tl_many *many)
     if (!many)
         return;
     tl_list_remove(&many->touched);
+    many->settled = false;
     many->heap_n = 0;
     for (size_t i = 0; i < many->n; i++) {
         many->members[i].heap_at = 0;
@@ -123,7 +123,7 @@ static uint64_t now_of(const struct tl_many *many)
 void tl_member_close(struct tl_member *m)
 {
     heap_remove(m);
-    tl_list_remove(&m->paced);
+    tl_list_remove(&m->waits);
     m->many->left_n -= m->sub.view != NULL;
     tl_subscription_close(&m->sub);
 }
@@ -147,12 +147,22 @@ static void raise_cursor(struct tl_member *m)
 static void pace(struct tl_member *m)
 {
     struct tl_many *many = m->many;
-    if (!tl_list_empty(&m->paced))
+    if (!tl_list_empty(&m->waits))
         return;
     if (tl_list_empty(&many->paced) || m->sub.next_ms < many->paced_ms)
         many->paced_ms = m->sub.next_ms;
-    tl_list_append(&many->paced, &m->paced);
+    tl_list_append(&many->paced, &m->waits);
     tl_session_pace(many->session, many->paced_ms);
+}
+
+/* It has sent all: is its channel's silence to be told? */
+static void note_silence(struct tl_member *m)
+{
+    const struct tl_channel_view *view = m->sub.view;
+    if (!view->stale || m->expired_n == view->expired_n || !tl_list_empty(&m->waits))
+        return;
+    m->silent = true;
+    tl_list_append(&m->many->silent, &m->waits);
 }
 
 void tl_member_mark(struct tl_member *m)
@@ -160,10 +170,15 @@ void tl_member_mark(struct tl_member *m)
     if (!m->sub.live)
         return;
     const struct tl_view *view = &m->sub.view->view;
+    if (m->silent) {
+        m->silent = false;
+        tl_list_remove(&m->waits);
+    }
     if (m->floor > 0)
         raise_cursor(m);
     if (m->sub.off >= view->head.off) {
         heap_remove(m);
+        note_silence(m);
     } else if (m->sub.view->rule->interval_ms > 0 && now_of(m->many) < m->sub.next_ms) {
         heap_remove(m);
         pace(m);
@@ -183,14 +198,14 @@ static void wake_paced(struct tl_many *many)
     tl_list_init(&waiting);
     tl_list_splice(&waiting, &many->paced);
     while ((l = tl_list_pop(&waiting)))
-        tl_member_mark(TL_CONTAINER(l, struct tl_member, paced));
+        tl_member_mark(TL_CONTAINER(l, struct tl_member, waits));
 }
 
 /* --- what is sent next --- */
 
-static struct tl_outvec *out_new(void)
+struct tl_outvec *tl_many_out_new(size_t bytes_n)
 {
-    struct tl_outvec *out = tl_alloc(sizeof *out + IDS_BYTES);
+    struct tl_outvec *out = tl_alloc(sizeof *out + bytes_n);
     if (!out)
         return NULL;
     out->refs = 1;
@@ -199,6 +214,21 @@ static struct tl_outvec *out_new(void)
     out->is_newest = false;
     out->slices_n = out->segs_n = 0;
     return out;
+}
+
+void tl_many_send(struct tl_session *s, struct tl_outvec *out)
+{
+    assert(!s->sub.out);
+    s->sub.off = 0;
+    s->sub.out = out;
+    if (tl_list_empty(&s->lag_node))
+        tl_list_append(&s->worker->lagging, &s->lag_node);
+}
+
+void tl_many_refuse(struct tl_session *s)
+{
+    tl_metric_add(TL_M_REFUSED_MEMORY, 1);
+    tl_session_reset(s);
 }
 
 /*
@@ -223,12 +253,9 @@ static bool add_late_id(struct tl_member *m, struct tl_outvec *out, size_t *ids_
     *ids_n += n;
     out->slices[out->slices_n++] = tl_bytes(line, n);
     out->to.off += n;
-    const struct tl_bytes *first = &range->slices[0]; /* begins with its own id line */
-    const uint8_t *end = memchr(first->p, '\n', first->n);
-    assert(end);
-    size_t skip = (size_t)(end - first->p) + 1;
-    range->slices[0] = tl_bytes_skip(*first, skip);
-    range->bytes_n -= skip;
+    struct tl_bytes first = tl_many_skip_id(range->slices[0]);
+    range->bytes_n -= range->slices[0].n - first.n;
+    range->slices[0] = first;
     return true;
 }
 
@@ -312,25 +339,24 @@ static void fill(struct tl_many *many, struct tl_outvec *out)
 bool tl_many_next(struct tl_session *s)
 {
     struct tl_many *many = s->many;
+    if (!many->started)
+        return tl_many_next_first(many);
     wake_paced(many);
+    if (!tl_list_empty(&many->silent))
+        return tl_sse_many_tell_silent(many);
     if (many->heap_n == 0)
         return false;
-    struct tl_outvec *out = out_new();
+    struct tl_outvec *out = tl_many_out_new(IDS_BYTES);
     if (!out) {
-        tl_metric_add(TL_M_REFUSED_MEMORY, 1);
-        tl_session_reset(s);
+        tl_many_refuse(s);
         return false;
     }
-    assert(!s->sub.out);
     fill(many, out);
     if (out->slices_n == 0 || s->closed) {
         tl_outvec_unref(out);
         return !s->closed && s->own != NULL;
     }
-    s->sub.off = 0;
-    s->sub.out = out;
-    if (tl_list_empty(&s->lag_node))
-        tl_list_append(&s->worker->lagging, &s->lag_node);
+    tl_many_send(s, out);
     return true;
 }
 

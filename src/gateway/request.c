@@ -107,12 +107,18 @@ void tl_exchange_lend(struct tl_session *s, const char *content_type, struct tl_
         end_exchange(s, keep_alive);
 }
 
+bool tl_exchange_wants_snapshot(const struct tl_session *s)
+{
+    return s->exchange->route->kind != TL_ROUTE_POSITION &&
+           tl_snapshot_is_wanted(s->sub.view, &s->exchange->terms);
+}
+
 enum tl_resume tl_exchange_start(struct tl_session *s, struct tl_mark *ret_from,
                                  uint64_t *ret_missed)
 {
-    if (tl_snapshot_is_wanted(s)) {
+    if (tl_exchange_wants_snapshot(s)) {
         *ret_missed = 0;
-        s->exchange->snapshot = tl_snapshot_start(s, ret_from);
+        s->exchange->snapshot = tl_snapshot_start(s->sub.view, ret_from);
         return TL_RESUME_FROM;
     }
     return tl_exchange_start_in(s, s->sub.view, &s->exchange->terms, ret_from, ret_missed);

@@ -514,7 +514,7 @@ void tl_session_acknowledge(struct tl_session *s)
     struct tl_exchange *exchange = s->exchange;
     if (exchange->terms.resumes
             ? tl_channel_view_settles(s->sub.view, &exchange->terms.position, &exchange->seek_due)
-            : tl_snapshot_settles(s))
+            : !tl_exchange_wants_snapshot(s) || tl_snapshot_settles(s->sub.view))
         s->phase->on_acknowledged(s);
 }
 

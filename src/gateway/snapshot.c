@@ -8,12 +8,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-bool tl_snapshot_is_wanted(const struct tl_session *s)
+bool tl_snapshot_is_wanted(const struct tl_channel_view *view, const struct tl_terms *terms)
 {
-    const struct tl_exchange *exchange = s->exchange;
-    const struct tl_terms *terms = &exchange->terms;
-    return s->sub.view->rule->snapshot && exchange->route->kind != TL_ROUTE_POSITION &&
-           !terms->resumes && !terms->tells_history;
+    return view->rule->snapshot && !terms->resumes && !terms->tells_history;
 }
 
 /* A message of this epoch, so that nothing newer can have been missed. */
@@ -56,13 +53,17 @@ static bool ask(struct tl_channel_view *view)
     return true;
 }
 
-bool tl_snapshot_settles(struct tl_session *s)
+/* Would a value be all that there is? */
+static bool needs_key(const struct tl_channel_view *view)
 {
-    struct tl_channel_view *view = s->sub.view;
     struct tl_mark newest;
-    if (!tl_snapshot_is_wanted(s) || !tl_config_has_key(view->rule) || view->stale ||
-        find_newest(&view->view, &newest) ||
-        tl_hub_is_pattern(view->worker->hub, tl_channel_view_name(view)))
+    return tl_config_has_key(view->rule) && !view->stale && !find_newest(&view->view, &newest) &&
+           !tl_hub_is_pattern(view->worker->hub, tl_channel_view_name(view));
+}
+
+bool tl_snapshot_settles(struct tl_channel_view *view)
+{
+    if (!needs_key(view))
         return true;
     if (view->snapshot && view->snapshot->asking)
         return false;
@@ -71,9 +72,15 @@ bool tl_snapshot_settles(struct tl_session *s)
     return !ask(view); /* without memory it is served without */
 }
 
-struct tl_snapshot tl_snapshot_start(const struct tl_session *s, struct tl_mark *ret_from)
+bool tl_snapshot_is_void(const struct tl_channel_view *view)
 {
-    const struct tl_channel_view *view = s->sub.view;
+    const struct tl_view_snapshot *kept = view->snapshot;
+    return kept && !kept->asking && kept->again_ms == 0 && kept->epoch != view->view.epoch &&
+           needs_key(view);
+}
+
+struct tl_snapshot tl_snapshot_start(const struct tl_channel_view *view, struct tl_mark *ret_from)
+{
     const struct tl_view_snapshot *kept = view->snapshot;
     uint64_t now_ms = tl_loop_now_ms(view->worker->loop);
     struct tl_snapshot snapshot = {.kind = TL_SNAPSHOT_NONE};

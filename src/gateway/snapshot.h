@@ -13,6 +13,7 @@
 struct tl_buf;
 struct tl_channel_view;
 struct tl_session;
+struct tl_terms;
 
 /* What a view knows of its channel's key. All but `asking` is the hub's while that is set. */
 struct tl_view_snapshot {
@@ -35,14 +36,18 @@ struct tl_snapshot {
     struct tl_segment *seg;
 };
 
-/* Is the session, whose exchange says on which terms, to begin with a snapshot? */
-bool tl_snapshot_is_wanted(const struct tl_session *s);
+/* Is who subscribes on these terms to begin with a snapshot? */
+bool tl_snapshot_is_wanted(const struct tl_channel_view *view, const struct tl_terms *terms);
 
-/* May it be acknowledged now? If not, the hub was asked, and tl_snapshot_on_answer() comes. */
-bool tl_snapshot_settles(struct tl_session *s);
+/* May who wants one be acknowledged now? If not, the hub was asked, and tl_snapshot_on_answer()
+ * comes. */
+bool tl_snapshot_settles(struct tl_channel_view *view);
 
-/* Where such a session begins, and with what. Counts it. */
-struct tl_snapshot tl_snapshot_start(const struct tl_session *s, struct tl_mark *ret_from);
+/* It settled, but what the key held is of the past by now: it has to be asked again. */
+bool tl_snapshot_is_void(const struct tl_channel_view *view);
+
+/* Where who wants one begins, and with what. Counts it. */
+struct tl_snapshot tl_snapshot_start(const struct tl_channel_view *view, struct tl_mark *ret_from);
 
 /* The event that goes before it on an event stream. */
 void tl_snapshot_append_event(const struct tl_snapshot *snapshot, struct tl_buf *out);

@@ -10,11 +10,9 @@
 
 #define RETRY_MS 1000 /* and up to as much again, so that a crowd does not return at once */
 
-static void control(struct tl_session *s, const char *name, const char *json)
+static void send_event(struct tl_session *s, struct tl_buf *event)
 {
-    struct tl_buf out = {0};
-    tl_sse_control(&out, name, tl_bytes_str(json));
-    if (tl_session_own_buf(s, &out))
+    if (tl_session_own_buf(s, event))
         tl_session_pump(s);
 }
 
@@ -70,25 +68,34 @@ static void on_acknowledged(struct tl_session *s)
     tl_session_pump(s);
 }
 
-/* Nothing has come for the rule's stale_after: told behind all that came before, once. */
+void tl_sse_append_expired(struct tl_buf *out, const struct tl_channel_rule *rule)
+{
+    char json[64];
+    snprintf(json, sizeof json, "{\"stale_after_ms\":%" PRIu64 "}", rule->stale_after_ms);
+    tl_sse_control(out, "expired", tl_bytes_str(json));
+}
+
+/* Told behind all that came before, once. */
 static void on_own_sent(struct tl_session *s)
 {
     const struct tl_channel_view *view = s->sub.view;
-    char json[64];
+    struct tl_buf out = {0};
     if (!s->sub.live || !view->stale || s->expired_n == view->expired_n || s->sub.out ||
         s->sub.off != view->view.head.off)
         return;
     s->expired_n = view->expired_n;
-    snprintf(json, sizeof json, "{\"stale_after_ms\":%" PRIu64 "}", view->rule->stale_after_ms);
-    control(s, "expired", json);
+    tl_sse_append_expired(&out, view->rule);
+    send_event(s, &out);
 }
 
 void tl_sse_on_link_down(struct tl_session *s)
 {
+    struct tl_buf out = {0};
     if (s->told_down)
         return;
     s->told_down = true;
-    control(s, "broker", "{\"state\":\"down\"}");
+    tl_sse_control(&out, "broker", TL_LIT("{\"state\":\"down\"}"));
+    send_event(s, &out);
 }
 
 void tl_sse_append_refusal(struct tl_buf *out, enum tl_broker_status why)

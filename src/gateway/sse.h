@@ -11,6 +11,8 @@ bool tl_sse_respond(struct tl_session *s, const struct tl_phase *phase);
 void tl_sse_append_gap(struct tl_buf *out, uint64_t missed, const char *reason);
 /* Why a gap is told to who comes back. outcome: not TL_RESUME_FROM. Counted. */
 void tl_sse_append_missed(struct tl_buf *out, enum tl_resume outcome, uint64_t missed);
+/* Nothing has come for the rule's stale_after. */
+void tl_sse_append_expired(struct tl_buf *out, const struct tl_channel_rule *rule);
 void tl_sse_append_refusal(struct tl_buf *out, enum tl_broker_status why);
 
 /* Callbacks of the phases. */

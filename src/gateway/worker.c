@@ -420,8 +420,9 @@ void tl_worker_on_sought(struct tl_mail *mail)
 void tl_worker_acknowledge(struct tl_channel_view *view)
 {
     if (is_of_many(view)) {
+        /* A session has an answer for each channel, and looks at all of them each time. */
         tl_many_on_change(view, false);
-        tl_many_turn(view->worker);
+        tl_many_turn_later(view->worker);
         return;
     }
     if (view->state == TL_ATTACH_LIVE && tl_channel_view_is_current(view))

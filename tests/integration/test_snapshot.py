@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import harness
+import test_many_channels as many
 from fake_redis import FakeRedis, array
 from harness import Sse, WebSocket, wait_for
 
@@ -623,3 +624,218 @@ def test_plain_channels_never_expire(gateway, channel):
     assert expired(ageing) == 100
     g.publish(f"{channel}_b", "live")
     assert plain.payload() == b"live"
+
+
+# ---- several channels on one stream ----
+
+
+class Begun:
+    """What a stream of several channels sends before its first position: snapshots and silence by
+    channel, each tagged, and none of it a position."""
+
+    def __init__(self, g, channels, *more, **options):
+        self.client = Sse(g, many.path(channels, *more), **options)
+        self.ages, self.payloads, self.expired, self.order = {}, {}, set(), []
+        while True:
+            event = self.client.event()
+            if event.name == "position":
+                self.start = event.id
+                return
+            assert event.id.startswith("@"), event
+            name, _ = many.tag(event)
+            self.order.append(name)
+            if event.name == "snapshot":
+                self.ages[name] = json.loads(event.data)["age_ms"]
+                event = self.client.event()
+                assert many.tag(event) == (name, None), event
+                self.payloads[name] = event.payload
+            else:
+                assert event.name == "expired", event
+                self.expired.add(name)
+
+    def message(self):
+        event = self.client.event()
+        assert event.name in ("message", "base64"), event
+        return many.tag(event)[0], event.payload
+
+
+def test_of_several_channels_newcomers_have_the_newest_of_each_log(serve, channel):
+    g = serve(*rule(f"{channel}_with*: snapshot=log"))
+    names = [f"{channel}_with_{i}" for i in range(3)] + [f"{channel}_plain", f"{channel}_with_none"]
+    first = Begun(g, names)
+    assert first.payloads == {}
+    wanted = [(name, b"%d" % i) for i in range(3) for name in names[:4]]
+    many.publish_all(g, serve.redis, wanted)
+    assert [first.message() for _ in wanted] == wanted
+    late = Begun(g, names)
+    assert late.payloads == {name: b"2" for name in names[:3]} and late.order == names[:3]
+    assert all(age >= 0 for age in late.ages.values())
+    many.publish_all(g, serve.redis, [(names[1], b"3"), (names[4], b"first")])
+    for client in (first, late):
+        assert [client.message(), client.message()] == [(names[1], b"3"), (names[4], b"first")]
+    # Whoever has a position, or wants a history, gets what it asked for.
+    back = Begun(g, names, headers={"Last-Event-ID": late.start})
+    assert back.order == [] and back.message() == (names[1], b"3")
+    assert Begun(g, names, "history=0").order == []
+    assert g.metric("snapshots_total") == 3
+
+
+def test_of_several_channels_keys_are_read_once_and_are_any_bytes(fleet):
+    f = fleet()
+    values = {"empty": b"", "binary": b"\xff\xfe\x00", "lines": b"a\rb\nc", "big": b"y" * 2_000_000, "x": b"x"}
+    for id_, value in values.items():
+        f.set(id_, value)
+    names = [f.channel(id_) for id_ in values] + [f.channel("none")]
+    wanted = {f.channel(id_): value for id_, value in values.items()}
+    clients = [Begun(f.gateway, names) for _ in range(2)]
+    for client in clients:
+        assert client.payloads == wanted and set(client.ages.values()) == {None}
+    assert f.redis.calls("get") == len(names)
+    f.publish("big", b"live")
+    for client in clients:
+        assert client.message() == (f.channel("big"), b"live")
+
+
+@pytest.mark.race
+def test_a_thousand_snapshots_come_before_all_that_is_live(serve, channel, workers):
+    g = serve("--workers", workers, *rule("*: snapshot=log"))
+    names = [f"{channel}_{i:03d}"[-20:] for i in range(1000)]
+    first = Begun(g, names)
+    wanted = [(name, name.encode() + b" 0") for name in names]
+    many.publish_all(g, serve.redis, wanted)
+    assert [first.message() for _ in names] == wanted
+    late = Begun(g, names)
+    assert late.order == names and late.payloads == dict(wanted)
+    many.publish_all(g, serve.redis, [(name, b"1") for name in names])
+    assert [late.message() for _ in names] == [(name, b"1") for name in names]
+
+
+def test_who_is_cut_among_snapshots_comes_back_as_a_newcomer(gateway):
+    g = gateway(*rule("big_*: snapshot=log"))
+    names = [f"big_{i}" for i in range(40)]
+    payloads = {name: name.encode() * 30000 for name in names}
+    for name in names:
+        g.publish(name, payloads[name])
+    cut = Sse(g, many.path(names), receive_buffer=4096)
+    seen = [cut.event() for _ in range(6)]
+    assert [e.name for e in seen] == ["snapshot", "message"] * 3
+    cut.reset()
+    assert cut.last_id == "@big_2"
+    back = Begun(g, names, headers={"Last-Event-ID": cut.last_id})
+    assert back.payloads == payloads
+    assert g.metric("gaps_total") == 0
+    # With a position in the URL, as a page has it that was rendered before, that one holds.
+    known = Begun(g, names, "since=" + back.start, headers={"Last-Event-ID": cut.last_id})
+    assert known.order == []
+
+
+def test_the_newest_is_live_for_who_reads_its_snapshots_slowly(gateway):
+    """No matter how long they take: of each channel it has one, and all that came behind it."""
+    g = gateway(*rule("big_*: snapshot=log"))
+    names = [f"big_{i}" for i in range(60)]
+
+    def publish(i):
+        for name in names:
+            g.publish(name, b"%d " % i + b"x" * 200000)
+
+    publish(0)
+    slow = Sse(g, many.path(names), receive_buffer=4096)
+    mark, first = slow.event(), slow.event()
+    assert mark.name == "snapshot" and first.payload.startswith(b"0 ")
+    for i in (1, 2, 3):
+        publish(i)
+    newest = {many.tag(first)[0]: 0}
+    while set(newest.values()) != {3} or len(newest) < len(names):
+        event = slow.event()
+        if event.name in ("snapshot", "position"):
+            continue
+        assert event.name == "message", event
+        name, i = many.tag(event)[0], int(event.data.split(b" ")[0])
+        assert name not in newest or i == newest[name] + 1, (name, i, newest)
+        newest[name] = i
+    assert g.metric("gaps_total") == 0
+
+
+def test_slow_readers_of_large_snapshots_cost_no_more_than_what_they_are_sent(gateway):
+    """What is sent to them lies in the logs once; their sessions hold an event's head and a reference."""
+    g = gateway(*rule("big_*: snapshot=log"), "--stall-timeout", "1h")
+    names = [f"big_{i}" for i in range(50)]
+    for name in names:
+        g.publish(name, b"x" * 1_000_000)
+    reader = Begun(g, names)  # from now on the lane is there, too
+    held = g.rss()
+    slow = [Sse(g, many.path(names), receive_buffer=4096) for _ in range(50)]
+    for client in slow:
+        assert client.event().name == "snapshot" and len(client.event().data) == 1_000_000
+    assert g.rss() - held < 32 << 20  # a copy of one for each would be 50 MB, all of them 2.5 GB
+    reader.client.close()
+    for name in names:
+        g.publish(name, b"y")
+    assert g.metric("retired_bytes") <= 256 << 20
+    for client in slow:
+        client.reset()
+    g.wait_metric("subscriptions", 0)
+    g.wait_metric("retired_bytes", 0)
+
+
+def test_of_several_channels_silence_is_told_by_its_channel(serve, channel):
+    g = serve(*rule(f"{channel}_s*: stale_after=300ms, snapshot=log"))
+    names = [f"{channel}_s1", f"{channel}_s2", f"{channel}_plain"]
+    client = Begun(g, names)
+    g_publish = serve.redis.publish if serve.redis else g.publish
+    for turn in range(2):
+        for name in names:
+            g_publish(name, b"%d" % turn)
+        messages, silent = [], []
+        while len(messages) < 3 or len(silent) < 2:
+            event = client.client.event()
+            name, number = many.tag(event)
+            if event.name == "message":
+                messages.append(name)
+            elif name in messages:
+                assert json.loads(event.data) == {"stale_after_ms": 300} and number is not None
+                silent.append(name)
+        assert messages == names and set(silent) >= set(names[:2])
+    late = Begun(g, names)
+    assert late.expired == set(names[:2]) and late.payloads == {}
+    back = many.Many(g, names, headers={"Last-Event-ID": client.start}).acked()
+    events = [back.event() for _ in range(8)]
+    assert [many.tag(e)[0] for e in events[:6]] == names * 2
+    assert {(many.tag(e)[0], e.name) for e in events[6:]} == {(n, "expired") for n in names[:2]}
+
+
+def test_a_link_that_is_lost_among_snapshots_is_told_and_nothing_stays_unsaid(gateway, own_redis, channel):
+    redis = own_redis()
+    g = gateway("--redis", redis.url, *QUICK, *rule(f"{channel}*: snapshot=log"))
+    names = [f"{channel}_{i}" for i in range(30)]
+    keeper = Begun(g, names)
+    for name in names:
+        redis.publish(name, b"x" * 300000)
+    for _ in names:
+        keeper.message()
+    slow = Sse(g, many.path(names), receive_buffer=4096)
+    assert [slow.event().name, slow.event().name] == ["snapshot", "message"]
+    redis.kill()
+    keeper.client.named("broker")
+    redis.start()
+    for _ in names:
+        keeper.client.named("gap")
+    redis.wait_subscribed(*names)
+    told, has_snapshot, start = set(), set(), False
+    while told != has_snapshot or not start:
+        event = slow.event()
+        start = start or event.name == "position"
+        if event.name == "message":
+            has_snapshot.add(many.tag(event)[0])
+        elif event.name == "gap":
+            told.add(many.tag(event)[0])
+        has_snapshot.add(names[0])  # which it had before
+    for name in names:
+        redis.publish(name, b"on")
+    seen = []
+    while len(seen) < len(names):
+        event = slow.event()
+        if event.name == "message":
+            assert event.data == b"on"
+            seen.append(many.tag(event)[0])
+    assert seen == names

@@ -75,6 +75,24 @@ static void a_position_is_of_the_channel_before_it(void **state)
     tl_asked_free(asked);
 }
 
+static void a_tag_without_a_number_says_nothing(void **state)
+{
+    static const char *const queries[] = {"since=%40b&ch=a", "ch=a&since=@%C5%81", "ch=a&since=@"};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct tl_asked *asked = must(queries[i], i % 2 ? "@a" : NULL);
+        assert_true(!asked->resumes && !asked->channels[0].resumes);
+        tl_asked_free(asked);
+    }
+    /* And so it does not stand in the way of what the URL says. */
+    struct tl_asked *asked = must("ch=a&since=0000000000000abc-7@", "@a");
+    assert_true(asked->resumes && asked->since.epoch == 0xabc && asked->since.at == 7);
+    tl_asked_free(asked);
+    asked = must("ch=a&since=00000000000000aa-5", "@");
+    assert_true(!asked->resumes && asked->channels[0].resumes);
+    tl_asked_free(asked);
+}
+
 static void a_number_is_of_all_wherever_it_stands(void **state)
 {
     static const char *const queries[] = {"since=0000000000000abc-7%40b&ch=a",
@@ -173,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(channels_are_read_in_order_and_once),
         cmocka_unit_test(a_position_is_of_the_channel_before_it),
+        cmocka_unit_test(a_tag_without_a_number_says_nothing),
         cmocka_unit_test(a_number_is_of_all_wherever_it_stands),
         cmocka_unit_test(what_the_browser_brings_back_is_newer_than_its_url),
         cmocka_unit_test(nonsense_is_refused),

@@ -351,6 +351,102 @@ static void silence_is_told_behind_the_messages(void **state)
     gw_close(&gw);
 }
 
+/* --- several channels on one stream --- */
+
+static struct client *come_many(struct gw *gw, const char *path)
+{
+    return come(gw, CLIENT_SSE, path);
+}
+
+static void a_stream_of_many_begins_with_their_snapshots(void **state)
+{
+    (void)state;
+    struct gw gw = {0};
+    open_gateway(&gw);
+    struct client *keeper = come(&gw, CLIENT_SSE, "/sse/silent_log");
+    GW_UNTIL(&gw, keeper->subscribed);
+    publish(&gw, "silent_log", "newest");
+    struct client *c = come_many(&gw, "/sse?ch=tram_5&ch=plain&ch=silent_log");
+    GW_UNTIL(&gw, asked && tl_metric_get(TL_M_SUBSCRIPTIONS) == 4);
+    turns(&gw);
+    assert_true(c->messages_n == 0 && c->last_id[0] == 0);
+    tell(TL_BROKER_OK, "value");
+    GW_UNTIL(&gw, c->last_id[0] != 0 && c->last_id[0] != '@');
+    assert_true(c->messages_n >= 1 && c->snapshots_n == c->messages_n);
+    unsigned n = c->messages_n;
+    publish(&gw, "tram_5", "live");
+    publish(&gw, "plain", "live");
+    GW_UNTIL(&gw, c->messages_n == n + 2);
+    assert_int_equal(c->snapshots_n, n);
+    struct client *late = come_many(&gw, "/sse?ch=plain&ch=tram_5");
+    GW_UNTIL(&gw, late->last_id[0] != 0 && late->last_id[0] != '@');
+    assert_true(late->messages_n == 1 && late->snapshots_n == 1);
+    assert_int_equal(asked_n, 1);
+    gw_close(&gw);
+}
+
+static void of_many_a_value_of_before_a_gap_is_read_again(void **state)
+{
+    (void)state;
+    struct gw gw = {0};
+    open_gateway(&gw);
+    struct client *c = come_many(&gw, "/sse?ch=tram_5&ch=plain");
+    GW_UNTIL(&gw, asked);
+    gw.broker->events->on_dropped(gw.broker->hub, TL_SOURCE_CHANNEL, TL_LIT("tram_5"));
+    tell(TL_BROKER_OK, "before the gap");
+    turns(&gw);
+    assert_true(asked && c->messages_n == 0);
+    tell(TL_BROKER_OK, "behind it");
+    GW_UNTIL(&gw, c->messages_n == 1 && c->snapshots_n == 1);
+    assert_int_equal(c->gaps_n, 0);
+    gw_close(&gw);
+}
+
+static void a_stream_of_many_waits_for_a_link_that_is_lost_among_its_snapshots(void **state)
+{
+    (void)state;
+    struct gw gw = {0};
+    open_gateway(&gw);
+    struct client *c = come_many(&gw, "/sse?ch=tram_5&ch=plain");
+    GW_UNTIL(&gw, asked);
+    const struct tl_broker_events *events = gw.broker->events;
+    events->on_link(gw.broker->hub, TL_SOURCE_CHANNEL, false, "the test says so");
+    tell(TL_BROKER_DOWN, NULL);
+    turns(&gw);
+    assert_true(c->snapshots_n == 0 && c->last_id[0] == 0);
+    events->on_link(gw.broker->hub, TL_SOURCE_CHANNEL, true, "the test says so");
+    events->on_subscribed(gw.broker->hub, TL_SOURCE_CHANNEL, TL_LIT("tram_5"), TL_BROKER_OK, NULL);
+    events->on_subscribed(gw.broker->hub, TL_SOURCE_CHANNEL, TL_LIT("plain"), TL_BROKER_OK, NULL);
+    GW_UNTIL(&gw, c->last_id[0] != 0 && c->last_id[0] != '@');
+    assert_int_equal(c->snapshots_n,
+                     0); /* there was no answer, and it is not asked at once again */
+    publish(&gw, "tram_5", "live");
+    GW_UNTIL(&gw, c->messages_n == 1);
+    gw_close(&gw);
+}
+
+/* Silence of many channels is told once each, behind what is older; newcomers are told first. */
+static void silence_of_each_of_many_is_told_behind_its_messages(void **state)
+{
+    (void)state;
+    struct gw gw = {0};
+    open_gateway(&gw);
+    struct client *c = come_many(&gw, "/sse?ch=silent_1&ch=plain&ch=silent_2");
+    GW_UNTIL(&gw, c->subscribed);
+    GW_UNTIL(&gw, c->expired_n == 2);
+    for (unsigned n = 1; n <= 3; n++) {
+        publish(&gw, "silent_2", "here");
+        GW_UNTIL(&gw, c->messages_n == n);
+        GW_UNTIL(&gw, c->expired_n == 2 + n);
+        assert_true(c->last_id[0] != '@');
+    }
+    struct client *late = come_many(&gw, "/sse?ch=silent_1&ch=silent_2");
+    GW_UNTIL(&gw, late->last_id[0] != 0 && late->last_id[0] != '@');
+    turns(&gw);
+    assert_true(late->expired_n == 2 && late->messages_n == 0 && late->snapshots_n == 0);
+    gw_close(&gw);
+}
+
 /* --- memory --- */
 
 static void story(struct gw *gw, int64_t skip, int64_t count)
@@ -376,6 +472,42 @@ static void story(struct gw *gw, int64_t skip, int64_t count)
     publish(gw, "tram_5", "live");
     for (size_t i = 0; i < 4; i++)
         GW_UNTIL(gw, !crowd[i]->subscribed || crowd[i]->ended || crowd[i]->messages_n > before[i]);
+}
+
+/* Snapshots of a key and of the log, small and large, silence, with allocations that fail. */
+static void story_of_many(struct gw *gw, int64_t skip, int64_t count)
+{
+    static char large[30000];
+    memset(large, 'x', sizeof large - 1);
+    publish(gw, "silent_1", "log");
+    publish(gw, "tram_6", large);
+    tl_alloc_fail(skip, count);
+    struct client *c = come_many(gw, "/sse?ch=tram_5&ch=tram_6&ch=silent_1");
+    for (int n = 0; n < 30; n++) {
+        gw_turn(gw, 1);
+        if (asked)
+            tell(TL_BROKER_OK, "value");
+    }
+    tl_alloc_fail(0, 0);
+    bool has_begun = false;
+    GW_UNTIL(gw, (has_begun = c->last_id[0] && c->last_id[0] != '@') || c->ended ||
+                     c->status >= 400 || (asked && (tell(TL_BROKER_OK, "value"), false)));
+    assert_true(c->messages_n <= 3 && c->snapshots_n >= c->messages_n);
+    unsigned before = c->messages_n;
+    publish(gw, "tram_5", "live");
+    publish(gw, "tram_6", large);
+    GW_UNTIL(gw, !has_begun || c->ended || c->downs_n > 0 || c->messages_n >= before + 2);
+}
+
+static void any_failed_allocation_of_many_is_outlived(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < 70; i++) {
+        struct gw gw = {0};
+        open_gateway(&gw);
+        story_of_many(&gw, i, 1 + i % 3);
+        gw_close(&gw);
+    }
 }
 
 static void any_failed_allocation_is_outlived(void **state)
@@ -404,7 +536,12 @@ static int run(const char *name)
         cmocka_unit_test(a_channel_made_anew_reads_anew),
         cmocka_unit_test(values_count_as_kept_and_have_no_room_beyond_the_cap),
         cmocka_unit_test(silence_is_told_behind_the_messages),
+        cmocka_unit_test(a_stream_of_many_begins_with_their_snapshots),
+        cmocka_unit_test(of_many_a_value_of_before_a_gap_is_read_again),
+        cmocka_unit_test(a_stream_of_many_waits_for_a_link_that_is_lost_among_its_snapshots),
+        cmocka_unit_test(silence_of_each_of_many_is_told_behind_its_messages),
         cmocka_unit_test(any_failed_allocation_is_outlived),
+        cmocka_unit_test(any_failed_allocation_of_many_is_outlived),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
