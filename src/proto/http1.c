@@ -1,5 +1,6 @@
 #include "proto/http1.h"
 
+#include "proto/chars.h"
 #include "proto/http1_state.h"
 #include "proto/url.h"
 #include "proto/ws.h"
@@ -24,15 +25,9 @@ enum tl_parse http1_bad(struct tl_http1 *h, int status, const char *reason)
     return TL_PARSE_BAD;
 }
 
-/* RFC 9110 5.6.2: letters, digits and !#$%&'*+-.^_`|~, a bit for each of ASCII. */
-static const uint64_t token_bits[2] = {0x03ff6cfa00000000, 0x57ffffffc7fffffe};
-
 static bool is_token(struct tl_bytes text)
 {
-    for (size_t i = 0; i < text.n; i++)
-        if (text.p[i] >= 0x80 || !(token_bits[text.p[i] / 64] >> text.p[i] % 64 & 1))
-            return false;
-    return text.n > 0;
+    return text.n > 0 && tl_chars_are(text, TL_CHARS_TOKEN);
 }
 
 /* ---- the request line ---- */
@@ -72,9 +67,8 @@ static enum tl_parse check_target(struct tl_http1 *h, struct tl_bytes target)
 {
     if (target.n > TL_HTTP1_TARGET_MAX)
         return http1_bad(h, 414, "the request target is too long");
-    for (size_t i = 0; i < target.n; i++)
-        if (target.p[i] <= ' ' || target.p[i] >= 0x7f || target.p[i] == '#')
-            return http1_bad(h, 400, "the request target must be percent-encoded");
+    if (!tl_chars_are(target, TL_CHARS_TARGET))
+        return http1_bad(h, 400, "the request target must be percent-encoded");
     return target.n > 0 ? TL_PARSE_MORE : http1_bad(h, 400, "the request target is missing");
 }
 
@@ -156,6 +150,13 @@ static int on_headers_complete(http_parser *parser)
     return 2;
 }
 
+/* A path, and not CONNECT's authority or OPTIONS' star, with a method that we have read already:
+ * check_request_line() has looked at all that http-parser would. */
+static bool is_plain(const struct tl_http1_request *req)
+{
+    return req->method != TL_HTTP1_OTHER && req->target.p[0] == '/';
+}
+
 /* The line with its CRLF, as a head without header lines: those it is not needed for. */
 static enum tl_parse parse_line(struct tl_http1 *h, struct tl_bytes line)
 {
@@ -185,8 +186,7 @@ static enum tl_parse read_field(struct tl_http1 *h, struct tl_bytes line,
         return http1_bad(h, 431, "too many headers");
     if (!is_token(name)) /* none, or a space before the colon */
         return http1_bad(h, 400, "malformed header name");
-    req->headers[req->headers_n++] = (struct tl_http1_header){
-        .name = name, .value = tl_bytes_trim(tl_bytes_skip(line, name.n + 1))};
+    tl_http1_add_header(req, name, tl_bytes_trim(tl_bytes_skip(line, name.n + 1)));
     return TL_PARSE_DONE;
 }
 
@@ -264,31 +264,35 @@ static enum tl_parse read_target(struct tl_http1 *h, struct tl_http1_request *re
     return TL_PARSE_DONE;
 }
 
-static size_t count(const struct tl_http1_request *req, struct tl_bytes want)
+/* How many there are, and the first one's value. */
+static size_t count(const struct tl_http1_request *req, struct tl_bytes want,
+                    struct tl_bytes *ret_first)
 {
     size_t n = 0;
     for (size_t i = 0; i < req->headers_n; i++)
-        n += tl_bytes_ieq(req->headers[i].name, want);
+        if (tl_bytes_ieq(req->headers[i].name, want) && n++ == 0)
+            *ret_first = req->headers[i].value;
     return n;
 }
 
-/* Inline, so that the name's length is known. */
-static inline size_t count_headers(const struct tl_http1_request *req, const char *name)
+/* The same; *ret_first stays as it is if there is none. Inline, so that the name's length is
+ * known. */
+static inline size_t count_headers(const struct tl_http1_request *req, const char *name,
+                                   struct tl_bytes *ret_first)
 {
-    return count(req, tl_bytes_str(name));
+    return tl_http1_may_have(req, strlen(name)) ? count(req, tl_bytes_str(name), ret_first) : 0;
 }
 
 static enum tl_parse read_host(struct tl_http1 *h, struct tl_http1_request *req)
 {
-    size_t n = count_headers(req, "host");
+    size_t n = count_headers(req, "host", &req->host);
     struct tl_bytes name;
     uint16_t port;
     if (n > 1 || (n == 0 && req->minor > 0))
         return http1_bad(h, 400, "a request needs exactly one Host");
     /* Two of these would let the one that we check differ from the one that others act on. */
-    if (count_headers(req, "origin") > 1 || count_headers(req, "authorization") > 1)
+    if (count_headers(req, "origin", &name) > 1 || count_headers(req, "authorization", &name) > 1)
         return http1_bad(h, 400, "Origin or Authorization is repeated");
-    req->host = tl_http1_header(req, "host");
     if (n == 1 && !tl_url_authority(req->host, &name, &port))
         return http1_bad(h, 400, "malformed Host");
     return TL_PARSE_DONE;
@@ -345,14 +349,14 @@ static bool parse_length(struct tl_bytes text, uint64_t *ret)
 /* How the body is framed: the place where requests are smuggled. RFC 9112 6.3, 11.2. */
 static enum tl_parse read_framing(struct tl_http1 *h, struct tl_http1_request *req)
 {
-    size_t lengths_n = count_headers(req, "content-length");
-    bool encoded = count_headers(req, "transfer-encoding") > 0;
+    struct tl_bytes length, encoding;
+    size_t lengths_n = count_headers(req, "content-length", &length);
+    bool encoded = count_headers(req, "transfer-encoding", &encoding) > 0;
     if (lengths_n > 1)
         return http1_bad(h, 400, "Content-Length is repeated");
     if (encoded && (lengths_n > 0 || req->minor == 0))
         return http1_bad(h, 400, "Transfer-Encoding with Content-Length or in HTTP/1.0");
-    if (lengths_n > 0 &&
-        !parse_length(tl_http1_header(req, "content-length"), &req->content_length))
+    if (lengths_n > 0 && !parse_length(length, &req->content_length))
         return http1_bad(h, 400, "malformed Content-Length");
     if (encoded && read_transfer_encoding(h, req) == TL_PARSE_BAD)
         return TL_PARSE_BAD;
@@ -385,7 +389,7 @@ static enum tl_parse read_head(struct tl_http1 *h, struct tl_bytes head,
     req->method = method_of(line.method);
     req->target = line.target;
     req->minor = (uint8_t)(line.version.p[7] - '0');
-    enum tl_parse r = parse_line(h, tl_bytes(head.p, line_n + 2));
+    enum tl_parse r = is_plain(req) ? TL_PARSE_DONE : parse_line(h, tl_bytes(head.p, line_n + 2));
     if (r == TL_PARSE_DONE)
         r = read_fields(h, tl_bytes_skip(head, line_n + 2), req);
     if (r == TL_PARSE_DONE)
@@ -427,10 +431,10 @@ struct tl_bytes tl_http1_find(const struct tl_http1_request *req, struct tl_byte
     return tl_bytes(NULL, 0);
 }
 
-bool tl_http1_header_has_token(const struct tl_http1_request *req, const char *name,
-                               const char *token)
+bool tl_http1_find_token(const struct tl_http1_request *req, struct tl_bytes want_name,
+                         struct tl_bytes want)
 {
-    struct tl_bytes item, want_name = tl_bytes_str(name), want = tl_bytes_str(token);
+    struct tl_bytes item;
     for (size_t i = 0; i < req->headers_n; i++) {
         struct tl_bytes list = req->headers[i].value;
         if (!tl_bytes_ieq(req->headers[i].name, want_name))
@@ -451,8 +455,7 @@ static int refuse(int status, const char **ret_reason, const char *reason)
 int tl_http1_websocket_check(const struct tl_http1_request *req, struct tl_bytes *ret_key,
                              const char **ret_reason)
 {
-    struct tl_bytes key = tl_http1_header(req, "sec-websocket-key");
-    struct tl_bytes version = tl_http1_header(req, "sec-websocket-version");
+    struct tl_bytes key = {0}, version = {0};
     if (req->method != TL_HTTP1_GET)
         return refuse(405, ret_reason, "a WebSocket begins with GET");
     if (req->minor == 0)
@@ -463,9 +466,10 @@ int tl_http1_websocket_check(const struct tl_http1_request *req, struct tl_bytes
         return refuse(426, ret_reason, "Upgrade: websocket is missing");
     if (!tl_http1_header_has_token(req, "connection", "upgrade"))
         return refuse(400, ret_reason, "Connection: Upgrade is missing");
-    if (count_headers(req, "sec-websocket-version") != 1 || !tl_bytes_eq(version, TL_LIT("13")))
+    if (count_headers(req, "sec-websocket-version", &version) != 1 ||
+        !tl_bytes_eq(version, TL_LIT("13")))
         return refuse(426, ret_reason, "Sec-WebSocket-Version must be 13");
-    if (count_headers(req, "sec-websocket-key") != 1 || !tl_ws_key_is_valid(key))
+    if (count_headers(req, "sec-websocket-key", &key) != 1 || !tl_ws_key_is_valid(key))
         return refuse(400, ret_reason, "Sec-WebSocket-Key must be 16 bytes in base64, once");
     *ret_key = key;
     return 0;

@@ -54,6 +54,7 @@ struct tl_http1_request {
     bool chunked;
     bool expect_100_continue;
     uint64_t content_length; /* 0 when chunked or absent */
+    uint64_t name_lengths;   /* of headers: bit n % 64 if a name has n bytes, see may_have() */
     size_t headers_n;
     struct tl_http1_header headers[TL_HTTP1_HEADERS_MAX];
 };
@@ -99,17 +100,39 @@ static inline uint64_t tl_http1_body_left(const struct tl_http1 *h)
     return h->left;
 }
 
+/* Put a header behind the others, of which there are less than TL_HTTP1_HEADERS_MAX. */
+static inline void tl_http1_add_header(struct tl_http1_request *req, struct tl_bytes name,
+                                       struct tl_bytes value)
+{
+    req->headers[req->headers_n++] = (struct tl_http1_header){.name = name, .value = value};
+    req->name_lengths |= (uint64_t)1 << name.n % 64;
+}
+
+/* False: no header's name has that length. A dozen names are looked for in each request, and most
+ * requests have none of most. */
+static inline bool tl_http1_may_have(const struct tl_http1_request *req, size_t name_n)
+{
+    return req->name_lengths >> name_n % 64 & 1;
+}
+
 /* The value of the first header of that name (compared without case), or p NULL. */
 struct tl_bytes tl_http1_find(const struct tl_http1_request *req, struct tl_bytes name);
 /* Inline, so that the length of a literal is known. */
 static inline struct tl_bytes tl_http1_header(const struct tl_http1_request *req, const char *name)
 {
-    return tl_http1_find(req, tl_bytes_str(name));
+    return tl_http1_may_have(req, strlen(name)) ? tl_http1_find(req, tl_bytes_str(name))
+                                                : tl_bytes(NULL, 0);
 }
 
 /* Do the comma lists of all headers of that name hold the token? Neither has case. */
-bool tl_http1_header_has_token(const struct tl_http1_request *req, const char *name,
-                               const char *token);
+bool tl_http1_find_token(const struct tl_http1_request *req, struct tl_bytes name,
+                         struct tl_bytes token);
+static inline bool tl_http1_header_has_token(const struct tl_http1_request *req, const char *name,
+                                             const char *token)
+{
+    return tl_http1_may_have(req, strlen(name)) &&
+           tl_http1_find_token(req, tl_bytes_str(name), tl_bytes_str(token));
+}
 
 /*
  * May this request become a WebSocket? 0 with *ret_key the client's key, or the status to refuse it

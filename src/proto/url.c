@@ -1,5 +1,7 @@
 #include "proto/url.h"
 
+#include "proto/chars.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -132,8 +134,8 @@ static bool is_reg_name(struct tl_bytes host)
 {
     for (size_t i = 0; i < host.n; i++) {
         uint8_t c = host.p[i];
-        bool ok = is_unreserved(c) || (c != 0 && strchr("!$&'()*+,;=", c));
-        if (!ok && (c != '%' || escape_value(tl_bytes_skip(host, i)) < 0))
+        if (!tl_chars_is(c, TL_CHARS_HOST) &&
+            (c != '%' || escape_value(tl_bytes_skip(host, i)) < 0))
             return false;
     }
     return host.n > 0;

@@ -19,10 +19,8 @@ static struct tl_asked *ask(struct tl_bytes id, struct tl_bytes query)
     struct tl_http1_request request = {.query = query};
     int status = 0;
     const char *error = NULL, *hint = NULL;
-    if (id.n > 0) {
-        request.headers[0] = (struct tl_http1_header){TL_LIT("Last-Event-ID"), id};
-        request.headers_n = 1;
-    }
+    if (id.n > 0)
+        tl_http1_add_header(&request, TL_LIT("Last-Event-ID"), id);
     struct tl_asked *asked = tl_asked_read(&request, MAX, &status, &error, &hint);
     assert(asked || (status == 400 && error && hint));
     return asked;

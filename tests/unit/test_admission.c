@@ -34,8 +34,7 @@ static void on_verdict(void *arg, const struct tl_verdict *verdict)
 static void add_header(struct tl_http1_request *http, const char *name, const char *value)
 {
     if (value)
-        http->headers[http->headers_n++] =
-            (struct tl_http1_header){tl_bytes_str(name), tl_bytes_str(value)};
+        tl_http1_add_header(http, tl_bytes_str(name), tl_bytes_str(value));
 }
 
 static int ask(const struct tl_config *config, struct asking asking)

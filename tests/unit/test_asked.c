@@ -18,11 +18,8 @@ static struct tl_asked *ask(const char *query, const char *id, int *status, cons
     const char *hint = NULL;
     *status = 0;
     *error = NULL;
-    if (id) {
-        request.headers[0].name = TL_LIT("Last-Event-ID");
-        request.headers[0].value = tl_bytes_str(id);
-        request.headers_n = 1;
-    }
+    if (id)
+        tl_http1_add_header(&request, TL_LIT("Last-Event-ID"), tl_bytes_str(id));
     struct tl_asked *asked = tl_asked_read(&request, MAX, status, error, &hint);
     if (!asked)
         assert_non_null(hint);

@@ -1,6 +1,7 @@
 #include "proto/http1.h"
 
 #include "base/alloc.h"
+#include "proto/chars.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -676,6 +677,42 @@ static void a_refused_allocation_is_told(void **state)
     }
 }
 
+static bool is_in(uint8_t c, const char *set)
+{
+    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return c != 0 && (strchr(set, c) || letter || (c >= '0' && c <= '9'));
+}
+
+static void characters_are_in_the_sets_of_the_rfcs(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 256; i++) {
+        uint8_t c = (uint8_t)i;
+        assert_int_equal(tl_chars_is(c, TL_CHARS_TOKEN), is_in(c, "!#$%&'*+-.^_`|~"));
+        assert_int_equal(tl_chars_is(c, TL_CHARS_TARGET), c > ' ' && c < 0x7f && c != '#');
+        assert_int_equal(tl_chars_is(c, TL_CHARS_HOST), is_in(c, "-._~!$&'()*+,;="));
+    }
+    assert_true(tl_chars_are(TL_LIT("a~1"), TL_CHARS_TOKEN));
+    assert_false(tl_chars_are(TL_LIT("a 1"), TL_CHARS_TOKEN));
+    assert_false(tl_chars_are(TL_LIT("(a"), TL_CHARS_TOKEN));
+}
+
+/* Names are told apart by length first: 68 bytes are as good as 4 there, and no further. */
+static void a_name_is_not_taken_for_one_of_another_length(void **state)
+{
+    (void)state;
+    struct tl_http1_request req = {0};
+    char name[69] = "host";
+    memset(name + 4, 'x', 64);
+    tl_http1_add_header(&req, tl_bytes_str(name), TL_LIT("long"));
+    assert_true(tl_http1_may_have(&req, 4));
+    assert_null(tl_http1_header(&req, "host").p);
+    tl_http1_add_header(&req, TL_LIT("Host"), TL_LIT("short"));
+    assert_true(tl_bytes_eq(tl_http1_header(&req, "host"), TL_LIT("short")));
+    assert_true(tl_bytes_eq(tl_http1_find(&req, tl_bytes_str(name)), TL_LIT("long")));
+    assert_false(tl_http1_may_have(&req, 5));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -696,6 +733,8 @@ int main(void)
         cmocka_unit_test(responses_are_written_whole),
         cmocka_unit_test(errors_are_json),
         cmocka_unit_test(a_refused_allocation_is_told),
+        cmocka_unit_test(characters_are_in_the_sets_of_the_rfcs),
+        cmocka_unit_test(a_name_is_not_taken_for_one_of_another_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
