@@ -9,12 +9,10 @@
 
 #define BUF_MIN 64
 
-int tl_buf_reserve(struct tl_buf *buf, size_t n)
+int tl_buf_grow(struct tl_buf *buf, size_t n)
 {
     if (buf->failed)
         return -ENOMEM;
-    if (buf->cap - buf->n >= n)
-        return 0;
     size_t want = buf->n + n;
     size_t cap = buf->cap ? buf->cap : BUF_MIN;
     while (cap < want && cap <= SIZE_MAX / 2)
@@ -44,13 +42,20 @@ void tl_buf_byte(struct tl_buf *buf, uint8_t c)
 
 void tl_buf_number(struct tl_buf *buf, uint64_t number)
 {
-    uint8_t digits[20];
+    if (tl_buf_reserve(buf, TL_DECIMAL_MAX) == 0)
+        buf->n += tl_decimal_print(number, buf->p + buf->n);
+}
+
+size_t tl_decimal_print(uint64_t number, uint8_t out[TL_DECIMAL_MAX])
+{
+    uint8_t digits[TL_DECIMAL_MAX];
     size_t at = sizeof digits;
     do {
         digits[--at] = (uint8_t)('0' + number % 10);
         number /= 10;
     } while (number > 0);
-    tl_buf_append(buf, tl_bytes(digits + at, sizeof digits - at));
+    memcpy(out, digits + at, sizeof digits - at);
+    return sizeof digits - at;
 }
 
 void tl_buf_printf(struct tl_buf *buf, const char *fmt, ...)

@@ -1,19 +1,8 @@
 #include "feed/position.h"
 
-#define EPOCH_DIGITS 16
+#include "base/buf.h"
 
-static size_t print_decimal(uint64_t v, char *out)
-{
-    char reversed[20];
-    size_t n = 0;
-    do {
-        reversed[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    for (size_t i = 0; i < n; i++)
-        out[i] = reversed[n - 1 - i];
-    return n;
-}
+#define EPOCH_DIGITS 16
 
 /* "<16 hex digits>-<decimal>" */
 static size_t print_place(uint64_t epoch, uint64_t place, char *out)
@@ -22,7 +11,7 @@ static size_t print_place(uint64_t epoch, uint64_t place, char *out)
     for (unsigned i = 0; i < EPOCH_DIGITS; i++)
         out[i] = hex[epoch >> (60 - 4 * i) & 15];
     out[EPOCH_DIGITS] = '-';
-    return EPOCH_DIGITS + 1 + print_decimal(place, out + EPOCH_DIGITS + 1);
+    return EPOCH_DIGITS + 1 + tl_decimal_print(place, (uint8_t *)out + EPOCH_DIGITS + 1);
 }
 
 size_t tl_position_print(struct tl_position position, char out[TL_POSITION_TEXT_MAX])

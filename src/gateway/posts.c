@@ -35,34 +35,34 @@ static void free_request(struct tl_publish_request *request)
     tl_free(request);
 }
 
-static void append_count(struct tl_buf *json, const char *name, int64_t n)
+static void put_count(struct tl_buf *json, struct tl_bytes name, int64_t n)
 {
-    tl_buf_str(json, name);
-    tl_buf_number(json, n > 0 ? (uint64_t)n : 0);
+    uint8_t digits[TL_DECIMAL_MAX];
+    tl_buf_put(json, name);
+    tl_buf_put(json, tl_bytes(digits, tl_decimal_print(n > 0 ? (uint64_t)n : 0, digits)));
 }
 
 static void answer_published(const struct tl_publish_request *request, struct tl_buf *out)
 {
     char token[TL_POSITION_TEXT_MAX];
-    struct tl_buf json = {0};
+    uint8_t room[TL_POSITION_TEXT_MAX + 64];
+    struct tl_buf json = {.p = room, .cap = sizeof room}; /* which is only put into */
     if (request->publish.stream) {
-        tl_entry_id_print(request->publish.id, token);
-        tl_buf_str(&json, "{\"id\":\"");
-        tl_buf_str(&json, token);
-        tl_buf_str(&json, "\"}\n");
+        size_t n = tl_entry_id_print(request->publish.id, token);
+        tl_buf_put(&json, TL_LIT("{\"id\":\""));
+        tl_buf_put(&json, tl_bytes(token, n));
+        tl_buf_put(&json, TL_LIT("\"}\n"));
     } else if (request->has_position) {
-        tl_position_print(request->position, token);
-        append_count(&json, "{\"subscribers\":", request->publish.receivers);
-        tl_buf_str(&json, ",\"position\":\"");
-        tl_buf_str(&json, token);
-        tl_buf_str(&json, "\"}\n");
+        size_t n = tl_position_print(request->position, token);
+        put_count(&json, TL_LIT("{\"subscribers\":"), request->publish.receivers);
+        tl_buf_put(&json, TL_LIT(",\"position\":\""));
+        tl_buf_put(&json, tl_bytes(token, n));
+        tl_buf_put(&json, TL_LIT("\"}\n"));
     } else {
-        append_count(&json, "{\"receivers\":", request->publish.receivers);
-        tl_buf_str(&json, "}\n");
+        put_count(&json, TL_LIT("{\"receivers\":"), request->publish.receivers);
+        tl_buf_put(&json, TL_LIT("}\n"));
     }
-    out->failed |= json.failed;
     tl_reply_write(&request->reply, out, 200, "application/json", tl_buf_bytes(&json));
-    tl_buf_deinit(&json);
 }
 
 static void answer(struct tl_publish_request *request, struct tl_buf *out)

@@ -1,7 +1,7 @@
 #include "proto/http1.h"
 #include "proto/json.h"
 
-#define HEAD_ROOM 160 /* for the lines below; more is made where it is needed */
+#define HEAD_ROOM 160 /* enough for the lines below without what the caller gives */
 
 static const struct {
     int status;
@@ -45,39 +45,47 @@ const char *tl_http1_status_text(int status)
     return "Unknown";
 }
 
-static void append_line(struct tl_buf *out, const char *text)
+static void put_header(struct tl_buf *out, struct tl_bytes name, struct tl_bytes value)
 {
-    tl_buf_str(out, text);
-    tl_buf_str(out, "\r\n");
+    tl_buf_put(out, name);
+    tl_buf_put(out, value);
+    tl_buf_put(out, TL_LIT("\r\n"));
+}
+
+static void put_number(struct tl_buf *out, struct tl_bytes name, uint64_t number)
+{
+    uint8_t digits[TL_DECIMAL_MAX];
+    put_header(out, name, tl_bytes(digits, tl_decimal_print(number, digits)));
+}
+
+static void put_status(struct tl_buf *out, int status)
+{
+    uint8_t digits[TL_DECIMAL_MAX];
+    tl_buf_put(out, TL_LIT("HTTP/1.1 "));
+    tl_buf_put(out, tl_bytes(digits, tl_decimal_print((uint64_t)status, digits)));
+    put_header(out, TL_LIT(" "), tl_bytes_str(tl_http1_status_text(status)));
 }
 
 void tl_http1_respond(struct tl_buf *out, const struct tl_http1_response *r)
 {
     bool interim = r->status < 200;
     bool bodyless = interim || r->status == 204 || r->status == 304;
-    if (tl_buf_reserve(out, HEAD_ROOM + r->extra.n + r->body.n) < 0)
+    struct tl_bytes type = tl_bytes_str(r->content_type ? r->content_type : "");
+    if (tl_buf_reserve(out, HEAD_ROOM + type.n + r->extra.n + r->body.n) < 0)
         return;
-    tl_buf_str(out, "HTTP/1.1 ");
-    tl_buf_number(out, (uint64_t)r->status);
-    tl_buf_byte(out, ' ');
-    append_line(out, tl_http1_status_text(r->status));
-    if (r->content_type) {
-        tl_buf_str(out, "Content-Type: ");
-        append_line(out, r->content_type);
-    }
-    if (!bodyless && !r->until_close) {
-        tl_buf_str(out, "Content-Length: ");
-        tl_buf_number(out, r->body.n);
-        tl_buf_str(out, "\r\n");
-    }
+    put_status(out, r->status);
+    if (r->content_type)
+        put_header(out, TL_LIT("Content-Type: "), type);
+    if (!bodyless && !r->until_close)
+        put_number(out, TL_LIT("Content-Length: "), r->body.n);
     if (!interim && (!r->keep_alive || r->until_close))
-        tl_buf_str(out, "Connection: close\r\n");
+        tl_buf_put(out, TL_LIT("Connection: close\r\n"));
     else if (!interim && r->minor == 0)
-        tl_buf_str(out, "Connection: keep-alive\r\n");
-    tl_buf_append(out, r->extra);
-    tl_buf_str(out, "\r\n");
+        tl_buf_put(out, TL_LIT("Connection: keep-alive\r\n"));
+    tl_buf_put(out, r->extra);
+    tl_buf_put(out, TL_LIT("\r\n"));
     if (!bodyless && !r->is_head)
-        tl_buf_append(out, r->body);
+        tl_buf_put(out, r->body);
 }
 
 void tl_http1_error_body(struct tl_buf *out, const char *error, const char *hint)
