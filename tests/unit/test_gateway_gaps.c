@@ -257,7 +257,7 @@ static void take_word(struct client *c, struct tl_bytes id, struct tl_bytes even
     (void)id;
     snprintf(text, sizeof text, "%.*s", (int)data.n, (const char *)data.p);
     const char *missed = strstr(text, "\"missed\":");
-    if (memmem(event.p, event.n, "broker", 6)) {
+    if (event.n > 0 && memmem(event.p, event.n, "broker", 6)) {
         w->is_up_last = strstr(text, "\"up\"") != NULL;
         w->ups_n += w->is_up_last;
         w->downs_n += !w->is_up_last;
