@@ -549,3 +549,21 @@ bool client_is_settled(const struct client *c)
 {
     return c->ended || c->subscribed || (c->status != 0 && !c->streaming);
 }
+
+struct client *client_come(struct gw *gw, enum client_kind kind, const char *path)
+{
+    struct client *c = client_open(gw, kind);
+    if (kind == CLIENT_SSE)
+        client_ask_sse(c, path, NULL);
+    else
+        client_ask_ws(c, path);
+    return c;
+}
+
+struct client *client_watch(struct gw *gw, enum client_kind kind, const char *path)
+{
+    struct client *c = client_come(gw, kind, path);
+    GW_UNTIL(gw, client_is_settled(c));
+    assert_true(c->subscribed);
+    return c;
+}

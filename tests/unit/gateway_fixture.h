@@ -140,5 +140,8 @@ void client_ask_publish(struct client *c, const char *path, struct tl_bytes payl
 
 /* The handshake and its acknowledgement: subscribed, or over, or refused with a status. */
 bool client_is_settled(const struct client *c);
+/* A new client (WebSocket or event stream) that asks for that path; and one that is subscribed. */
+struct client *client_come(struct gw *gw, enum client_kind kind, const char *path);
+struct client *client_watch(struct gw *gw, enum client_kind kind, const char *path);
 
 #endif

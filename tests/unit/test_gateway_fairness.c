@@ -45,17 +45,6 @@ static void roomy_close(struct gw *gw)
     gw_close(gw);
 }
 
-static struct client *watch(struct gw *gw, enum client_kind kind, const char *path)
-{
-    struct client *c = client_open(gw, kind);
-    if (kind == CLIENT_SSE)
-        client_ask_sse(c, path, NULL);
-    else
-        client_ask_ws(c, path);
-    GW_UNTIL(gw, c->subscribed);
-    return c;
-}
-
 /* Has it been sent what it wants? The kernel may take its time to bring it, but then it does
  * without a turn of the loop. */
 static bool has(struct client *c, unsigned messages_n, int wait_ms)
@@ -96,8 +85,8 @@ static void a_storm_of_connects_leaves_the_connected_their_messages(void **state
     unsigned said = 0;
     (void)state;
     roomy_open(&gw);
-    struct client *ws = watch(&gw, CLIENT_WS, "/ws/news"),
-                  *sse = watch(&gw, CLIENT_SSE, "/sse/news");
+    struct client *ws = client_watch(&gw, CLIENT_WS, "/ws/news"),
+                  *sse = client_watch(&gw, CLIENT_SSE, "/sse/news");
     for (size_t i = 0; i < STORM_N; i++) {
         storm[i] = client_open(&gw, i % 2 ? CLIENT_SSE : CLIENT_WS);
         if (i % 2)
@@ -158,8 +147,8 @@ static void a_long_backlog_goes_out_in_shares_of_a_turn(void **state)
     unsigned said = 0;
     (void)state;
     roomy_open(&gw);
-    struct client *calm = watch(&gw, CLIENT_WS, "/ws/calm");
-    struct client *first = watch(&gw, CLIENT_SSE, "/sse/flood");
+    struct client *calm = client_watch(&gw, CLIENT_WS, "/ws/calm");
+    struct client *first = client_watch(&gw, CLIENT_SSE, "/sse/flood");
     first->deaf = true;
     for (int i = 0; i < FLOOD_N; i++)
         say(&gw, "flood", tl_bytes(big, BIG_N));
@@ -184,11 +173,11 @@ static void a_flood_on_one_channel_leaves_the_others_their_turn(void **state)
     struct gw gw = {0};
     (void)state;
     roomy_open(&gw);
-    struct client *calm[2] = {watch(&gw, CLIENT_WS, "/ws/calm"),
-                              watch(&gw, CLIENT_SSE, "/sse/calm")};
+    struct client *calm[2] = {client_watch(&gw, CLIENT_WS, "/ws/calm"),
+                              client_watch(&gw, CLIENT_SSE, "/sse/calm")};
     for (int i = 0; i < FLOODS_N; i++) /* half of them read */
-        watch(&gw, i % 2 ? CLIENT_SSE : CLIENT_WS, i % 2 ? "/sse/flood" : "/ws/flood")->deaf =
-            i < 2;
+        client_watch(&gw, i % 2 ? CLIENT_SSE : CLIENT_WS, i % 2 ? "/sse/flood" : "/ws/flood")
+            ->deaf = i < 2;
     for (unsigned said = 1; said <= 50; said++) {
         int64_t sends = tl_metric_get(TL_M_SENDS);
         for (int i = 0; i < 30; i++)

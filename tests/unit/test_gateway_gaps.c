@@ -30,24 +30,6 @@ static void say_link(struct gw *gw, bool up)
 
 /* --- clients --- */
 
-static struct client *ask(struct gw *gw, enum client_kind kind, const char *path)
-{
-    struct client *c = client_open(gw, kind);
-    if (kind == CLIENT_SSE)
-        client_ask_sse(c, path, NULL);
-    else
-        client_ask_ws(c, path);
-    return c;
-}
-
-static struct client *watch(struct gw *gw, enum client_kind kind, const char *path)
-{
-    struct client *c = ask(gw, kind, path);
-    GW_UNTIL(gw, client_is_settled(c));
-    assert_true(c->subscribed);
-    return c;
-}
-
 struct told {
     char position[64];
     char missed[24];
@@ -80,7 +62,7 @@ static void check_goes_on(struct gw *gw, const struct told *told)
     for (size_t received = 0; received < 2; received++) {
         char path[128];
         snprintf(path, sizeof path, "/ws/news?since=%s&received=%zu", told->position, received);
-        struct client *c = back[received] = ask(gw, CLIENT_WS, path);
+        struct client *c = back[received] = client_come(gw, CLIENT_WS, path);
         c->feed = &feed;
         c->resumes = true;
         c->at = received;
@@ -102,10 +84,10 @@ static void all_in_one_batch(bool with_sse)
     struct client *strict[6];
     gw_open(&gw);
     if (with_sse)
-        (void)watch(&gw, CLIENT_SSE, "/sse/news");
+        (void)client_watch(&gw, CLIENT_SSE, "/sse/news");
     for (size_t i = 0; i < 6; i++) /* more than are sent to at once in a batch */
-        strict[i] = watch(&gw, CLIENT_WS, "/ws/news?strict=1");
-    struct client *plain = watch(&gw, CLIENT_WS, "/ws/news");
+        strict[i] = client_watch(&gw, CLIENT_WS, "/ws/news?strict=1");
+    struct client *plain = client_watch(&gw, CLIENT_WS, "/ws/news");
     int64_t missed = tl_metric_get(TL_M_GAP_MESSAGES);
     say_message(&gw, TL_LIT("before"));
     say_dropped(&gw);
@@ -140,8 +122,8 @@ static void gaps_one_upon_the_other_are_told_once_each(void **state)
     (void)state;
     struct gw gw = {0};
     gw_open(&gw);
-    struct client *strict = watch(&gw, CLIENT_WS, "/ws/news?strict=1");
-    struct client *plain = watch(&gw, CLIENT_WS, "/ws/news");
+    struct client *strict = client_watch(&gw, CLIENT_WS, "/ws/news?strict=1");
+    struct client *plain = client_watch(&gw, CLIENT_WS, "/ws/news");
     int64_t gaps = tl_metric_get(TL_M_GAPS), missed = tl_metric_get(TL_M_GAP_MESSAGES);
     say_message(&gw, TL_LIT("1"));
     say_dropped(&gw);
@@ -164,9 +146,9 @@ static void a_lost_link_is_told_with_the_place_where_the_new_one_begins(void **s
     (void)state;
     struct gw gw = {0};
     gw_open(&gw);
-    struct client *strict = watch(&gw, CLIENT_WS, "/ws/news?strict=1");
-    struct client *plain = watch(&gw, CLIENT_WS, "/ws/news");
-    struct client *sse = watch(&gw, CLIENT_SSE, "/sse/news");
+    struct client *strict = client_watch(&gw, CLIENT_WS, "/ws/news?strict=1");
+    struct client *plain = client_watch(&gw, CLIENT_WS, "/ws/news");
+    struct client *sse = client_watch(&gw, CLIENT_SSE, "/sse/news");
     say_message(&gw, TL_LIT("before"));
     say_link(&gw, false);
     say_link(&gw, true);
@@ -185,11 +167,11 @@ static void a_gap_is_counted_for_those_who_were_live(void **state)
     (void)state;
     struct gw gw = {0};
     gw_open(&gw);
-    struct client *live = watch(&gw, CLIENT_WS, "/ws/news");
+    struct client *live = client_watch(&gw, CLIENT_WS, "/ws/news");
     int64_t gaps = tl_metric_get(TL_M_GAPS), subscriptions = tl_metric_get(TL_M_SUBSCRIPTIONS);
     say_link(&gw, false);
     gw_turn(&gw, 0);
-    struct client *newcomer = ask(&gw, CLIENT_WS, "/ws/news");
+    struct client *newcomer = client_come(&gw, CLIENT_WS, "/ws/news");
     GW_UNTIL(&gw, tl_metric_get(TL_M_SUBSCRIPTIONS) == subscriptions + 1);
     assert_false(newcomer->subscribed);
     say_link(&gw, true);
@@ -216,8 +198,8 @@ static void a_slow_client_is_told_exactly_what_it_did_not_get(void **state)
     struct gw gw = {0};
     struct bag big = {0};
     open_roomy(&gw);
-    struct client *strict = watch(&gw, CLIENT_WS, "/ws/news?strict=1");
-    (void)watch(&gw, CLIENT_WS, "/ws/news"); /* the log stays when the other one is closed */
+    struct client *strict = client_watch(&gw, CLIENT_WS, "/ws/news?strict=1");
+    (void)client_watch(&gw, CLIENT_WS, "/ws/news"); /* the log stays when the other one is closed */
     strict->deaf = true;
     int64_t missed = tl_metric_get(TL_M_GAP_MESSAGES);
     while (big.n < BIG_N)
@@ -304,7 +286,7 @@ static void event_stream_that_fell_off_knows_the_state(const char *path, unsigne
     gw.config.standard.overflow = overflow;
     gw.config.logs_bytes_max = gw.config.retired_bytes_max = 64u << 20;
     gw_open_as_is(&gw);
-    struct client *c = watch(&gw, CLIENT_SSE, path);
+    struct client *c = client_watch(&gw, CLIENT_SSE, path);
     c->on_block = take_word;
     c->arg = &words;
     unsigned n = stall_over_a_flap(&gw, c);
@@ -336,8 +318,8 @@ static bool lose_amid_a_batch(int64_t skip)
 {
     struct gw gw = {0};
     gw_open(&gw);
-    struct client *strict = watch(&gw, CLIENT_WS, "/ws/news?strict=1");
-    struct client *plain = watch(&gw, CLIENT_WS, "/ws/news");
+    struct client *strict = client_watch(&gw, CLIENT_WS, "/ws/news?strict=1");
+    struct client *plain = client_watch(&gw, CLIENT_WS, "/ws/news");
     int64_t refusals = tl_metric_get(TL_M_REFUSED_MEMORY);
     tl_alloc_fail(skip, 1);
     int64_t before_n = say_message(&gw, TL_LIT("before"));

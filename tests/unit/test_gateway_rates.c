@@ -31,18 +31,6 @@ static void open_with_rules(struct gw *gw)
     gw_open_as_is(gw);
 }
 
-static struct client *watch(struct gw *gw, enum client_kind kind, const char *path)
-{
-    struct client *c = client_open(gw, kind);
-    if (kind == CLIENT_SSE)
-        client_ask_sse(c, path, NULL);
-    else
-        client_ask_ws(c, path);
-    GW_UNTIL(gw, client_is_settled(c));
-    assert_true(c->subscribed);
-    return c;
-}
-
 static void publish(struct gw *gw, const char *channel, const char *payload)
 {
     struct tl_bytes name = tl_bytes_str(channel);
@@ -61,7 +49,7 @@ static void crowd(struct gw *gw, struct client *clients[WATCHERS_N], const char 
                   const char *sse_path, const char *channel)
 {
     for (size_t i = 0; i < WATCHERS_N; i++)
-        clients[i] = watch(gw, i % 2 ? CLIENT_SSE : CLIENT_WS, i % 2 ? sse_path : ws_path);
+        clients[i] = client_watch(gw, i % 2 ? CLIENT_SSE : CLIENT_WS, i % 2 ? sse_path : ws_path);
     publish(gw, channel, "1");
     for (size_t i = 0; i < WATCHERS_N; i++)
         GW_UNTIL(gw, clients[i]->messages_n == 1);
@@ -85,7 +73,7 @@ static void who_waits_for_its_time_is_in_nobodys_way(void **state)
     open_with_rules(&gw);
     crowd(&gw, waiting, "/ws/hour", "/sse/hour", "hour");
     /* What each message to anybody looks through does not hold them, whatever happens. */
-    struct client *other = watch(&gw, CLIENT_WS, "/ws/news");
+    struct client *other = client_watch(&gw, CLIENT_WS, "/ws/news");
     for (unsigned n = 1; n <= 20; n++) {
         publish(&gw, "hour", "3");
         publish(&gw, "news", "other");
@@ -127,7 +115,7 @@ static void everybody_gets_the_last_when_its_time_comes(void **state)
     }
     for (size_t i = 0; i < WATCHERS_N; i++) {
         waiting[i] =
-            watch(&gw, i % 2 ? CLIENT_SSE : CLIENT_WS, i % 2 ? "/sse/moment" : "/ws/moment");
+            client_watch(&gw, i % 2 ? CLIENT_SSE : CLIENT_WS, i % 2 ? "/sse/moment" : "/ws/moment");
         waiting[i]->feed = &feed;
     }
     publish_and_turn(&gw, "moment", "1");
@@ -144,7 +132,7 @@ static void a_gap_is_told_behind_the_last_word_of_before_it(void **state)
     (void)state;
     struct gw gw = {0};
     open_with_rules(&gw);
-    struct client *strict = watch(&gw, CLIENT_WS, "/ws/hour?strict=1");
+    struct client *strict = client_watch(&gw, CLIENT_WS, "/ws/hour?strict=1");
     publish(&gw, "hour", "1");
     GW_UNTIL(&gw, strict->messages_n == 1);
     publish(&gw, "hour", "2");
@@ -200,7 +188,7 @@ static void lose_a_send(unsigned direct_sends)
     tl_sys.uring_direct_sends = direct_sends;
     tl_sys.send = sys_send;
     tl_sys.uring_fault = uring_fault;
-    struct client *c = watch(&gw, CLIENT_WS, "/ws/hour");
+    struct client *c = client_watch(&gw, CLIENT_WS, "/ws/hour");
     gw_turn(&gw, 0);
     failures_n = 1;
     publish_and_turn(&gw, "hour", "1");
@@ -226,7 +214,7 @@ static void pings_are_answered_while_a_message_waits(void **state)
     struct gw gw = {0};
     char payload[TL_WS_CONTROL_MAX] = "ping";
     open_with_rules(&gw);
-    struct client *c = watch(&gw, CLIENT_WS, "/ws/hour");
+    struct client *c = client_watch(&gw, CLIENT_WS, "/ws/hour");
     publish(&gw, "hour", "1");
     GW_UNTIL(&gw, c->messages_n == 1);
     publish_and_turn(&gw, "hour", "2");

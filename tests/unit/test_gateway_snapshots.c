@@ -70,19 +70,10 @@ static void open_gateway(struct gw *gw)
     assert_int_equal(try_open(gw), 0);
 }
 
-static struct client *come(struct gw *gw, enum client_kind kind, const char *path)
-{
-    struct client *c = client_open(gw, kind);
-    if (kind == CLIENT_SSE)
-        client_ask_sse(c, path, NULL);
-    else
-        client_ask_ws(c, path);
-    return c;
-}
-
 static struct client *come_either(struct gw *gw, size_t i)
 {
-    return i % 2 ? come(gw, CLIENT_SSE, "/sse/tram_5") : come(gw, CLIENT_WS, "/ws/tram_5");
+    return i % 2 ? client_come(gw, CLIENT_SSE, "/sse/tram_5")
+                 : client_come(gw, CLIENT_WS, "/ws/tram_5");
 }
 
 static void publish(struct gw *gw, const char *channel, const char *payload)
@@ -177,13 +168,13 @@ static void a_message_between_value_and_its_end_takes_its_place(void **state)
     (void)state;
     struct gw gw = {0};
     open_gateway(&gw);
-    struct client *c = come(&gw, CLIENT_SSE, "/sse/tram_5");
+    struct client *c = client_come(&gw, CLIENT_SSE, "/sse/tram_5");
     GW_UNTIL(&gw, asked);
     asked->on_value(asked, TL_LIT("before"));
     publish(&gw, "tram_5", "live");
     tell(TL_BROKER_OK, NULL);
     GW_UNTIL(&gw, c->messages_n == 1 && c->snapshots_n == 1);
-    struct client *late = come(&gw, CLIENT_WS, "/ws/tram_5");
+    struct client *late = client_come(&gw, CLIENT_WS, "/ws/tram_5");
     GW_UNTIL(&gw, late->messages_n == 1);
     assert_int_equal(c->messages_n, 1);
     gw_close(&gw);
@@ -194,7 +185,7 @@ static void a_value_of_before_a_gap_is_read_again(void **state)
     (void)state;
     struct gw gw = {0};
     open_gateway(&gw);
-    struct client *c = come(&gw, CLIENT_SSE, "/sse/tram_5");
+    struct client *c = client_come(&gw, CLIENT_SSE, "/sse/tram_5");
     GW_UNTIL(&gw, asked);
     gw.broker->events->on_dropped(gw.broker->hub, TL_SOURCE_CHANNEL, TL_LIT("tram_5"));
     tell(TL_BROKER_OK, "before the gap");
@@ -204,7 +195,7 @@ static void a_value_of_before_a_gap_is_read_again(void **state)
     GW_UNTIL(&gw, c->messages_n == 1);
     /* And one that is kept is void with the next gap. */
     gw.broker->events->on_dropped(gw.broker->hub, TL_SOURCE_CHANNEL, TL_LIT("tram_5"));
-    struct client *late = come(&gw, CLIENT_WS, "/ws/tram_5");
+    struct client *late = client_come(&gw, CLIENT_WS, "/ws/tram_5");
     GW_UNTIL(&gw, asked);
     tell(TL_BROKER_OK, "behind the next");
     GW_UNTIL(&gw, late->messages_n == 1);
@@ -238,7 +229,7 @@ static void without_a_value_newcomers_are_served_without(void **state)
 
 static bool begins_with_something(struct gw *gw)
 {
-    struct client *c = come(gw, CLIENT_WS, "/ws/tram_5");
+    struct client *c = client_come(gw, CLIENT_WS, "/ws/tram_5");
     GW_UNTIL(gw, client_is_settled(c));
     turns(gw);
     bool has = c->messages_n == 1;
@@ -251,7 +242,7 @@ static void nobody_waits_for_ever(void **state)
     (void)state;
     struct gw gw = {0};
     open_gateway(&gw);
-    struct client *c = come(&gw, CLIENT_WS, "/ws/tram_5");
+    struct client *c = client_come(&gw, CLIENT_WS, "/ws/tram_5");
     GW_UNTIL(&gw, asked);
     GW_UNTIL(&gw, c->subscribed); /* by time */
     tell(TL_BROKER_OK, "late");
@@ -286,13 +277,13 @@ static void a_channel_made_anew_reads_anew(void **state)
     (void)state;
     struct gw gw = {0};
     open_gateway(&gw);
-    struct client *c = come(&gw, CLIENT_WS, "/ws/tram_5");
+    struct client *c = client_come(&gw, CLIENT_WS, "/ws/tram_5");
     GW_UNTIL(&gw, asked);
     client_free(c);
     GW_UNTIL(&gw, tl_metric_get(TL_M_CHANNELS) == 0);
     struct tl_fetch *old = asked;
     asked = NULL;
-    c = come(&gw, CLIENT_WS, "/ws/tram_5");
+    c = client_come(&gw, CLIENT_WS, "/ws/tram_5");
     GW_UNTIL(&gw, asked);
     struct tl_fetch *anew = asked;
     asked = old;
@@ -313,12 +304,12 @@ static void values_count_as_kept_and_have_no_room_beyond_the_cap(void **state)
     open_gateway(&gw);
     gw.config.logs_bytes_max = 1u << 20;
     memset(big, 'x', sizeof big - 1);
-    struct client *first = come(&gw, CLIENT_SSE, "/sse/tram_5");
+    struct client *first = client_come(&gw, CLIENT_SSE, "/sse/tram_5");
     GW_UNTIL(&gw, asked);
     tell(TL_BROKER_OK, big);
     GW_UNTIL(&gw, first->messages_n == 1);
     assert_true(tl_metric_get(TL_M_LOG_BYTES) >= (int64_t)sizeof big);
-    struct client *second = come(&gw, CLIENT_WS, "/ws/tram_6");
+    struct client *second = client_come(&gw, CLIENT_WS, "/ws/tram_6");
     GW_UNTIL(&gw, asked);
     tell(TL_BROKER_OK, big);
     GW_UNTIL(&gw, second->subscribed);
@@ -337,15 +328,15 @@ static void silence_is_told_behind_the_messages(void **state)
     (void)state;
     struct gw gw = {0};
     open_gateway(&gw);
-    struct client *sse = come(&gw, CLIENT_SSE, "/sse/silent");
-    struct client *ws = come(&gw, CLIENT_WS, "/ws/silent");
+    struct client *sse = client_come(&gw, CLIENT_SSE, "/sse/silent");
+    struct client *ws = client_come(&gw, CLIENT_WS, "/ws/silent");
     GW_UNTIL(&gw, sse->subscribed && ws->subscribed);
     for (unsigned n = 1; n <= 3; n++) {
         publish(&gw, "silent", "here");
         GW_UNTIL(&gw, sse->messages_n == n && ws->messages_n == n);
         GW_UNTIL(&gw, sse->expired_n >= n);
     }
-    struct client *late = come(&gw, CLIENT_SSE, "/sse/silent");
+    struct client *late = client_come(&gw, CLIENT_SSE, "/sse/silent");
     GW_UNTIL(&gw, late->expired_n == 1);
     assert_true(late->messages_n == 0 && late->snapshots_n == 0);
     gw_close(&gw);
@@ -355,7 +346,7 @@ static void silence_is_told_behind_the_messages(void **state)
 
 static struct client *come_many(struct gw *gw, const char *path)
 {
-    return come(gw, CLIENT_SSE, path);
+    return client_come(gw, CLIENT_SSE, path);
 }
 
 static void a_stream_of_many_begins_with_their_snapshots(void **state)
@@ -363,7 +354,7 @@ static void a_stream_of_many_begins_with_their_snapshots(void **state)
     (void)state;
     struct gw gw = {0};
     open_gateway(&gw);
-    struct client *keeper = come(&gw, CLIENT_SSE, "/sse/silent_log");
+    struct client *keeper = client_come(&gw, CLIENT_SSE, "/sse/silent_log");
     GW_UNTIL(&gw, keeper->subscribed);
     publish(&gw, "silent_log", "newest");
     struct client *c = come_many(&gw, "/sse?ch=tram_5&ch=plain&ch=silent_log");

@@ -28,13 +28,7 @@ static void open_three(struct gw *gw)
 static struct client *watch(struct gw *gw, unsigned worker, enum client_kind kind, const char *path)
 {
     gw->port = gw->ports[worker];
-    struct client *c = client_open(gw, kind);
-    if (kind == CLIENT_SSE)
-        client_ask_sse(c, path, NULL);
-    else
-        client_ask_ws(c, path);
-    GW_UNTIL(gw, c->subscribed);
-    return c;
+    return client_watch(gw, kind, path);
 }
 
 static bool is_woken(const struct gw *gw, unsigned worker)
