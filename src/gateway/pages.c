@@ -2,20 +2,28 @@
 
 #include "gateway/exchange.h"
 
+#define PATH(s)                                                                                    \
+    {                                                                                              \
+        (const uint8_t *)(s), sizeof(s) - 1                                                        \
+    }
+
 struct tl_page tl_page_find(const struct tl_config *config, struct tl_bytes path)
 {
     static const struct {
-        const char *path;
+        struct tl_bytes path;
         enum tl_page_kind kind;
     } own[] = {
-        {"", TL_PAGE_HOME},         {"/", TL_PAGE_HOME},           {"/healthz", TL_PAGE_HEALTH},
-        {"/readyz", TL_PAGE_READY}, {"/metrics", TL_PAGE_METRICS},
+        {PATH(""), TL_PAGE_HOME},
+        {PATH("/"), TL_PAGE_HOME},
+        {PATH("/healthz"), TL_PAGE_HEALTH},
+        {PATH("/readyz"), TL_PAGE_READY},
+        {PATH("/metrics"), TL_PAGE_METRICS},
     };
     for (size_t i = 0; i < config->documents_n; i++)
         if (tl_bytes_eq(path, config->documents[i].path))
             return (struct tl_page){TL_PAGE_DOCUMENT, &config->documents[i]};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (tl_bytes_eq(path, tl_bytes_str(own[i].path)))
+        if (tl_bytes_eq(path, own[i].path))
             return (struct tl_page){own[i].kind, NULL};
     return (struct tl_page){TL_PAGE_NONE, NULL};
 }

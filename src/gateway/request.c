@@ -38,12 +38,14 @@ void tl_exchange_free(struct tl_session *s)
 
 static bool exchange_new(struct tl_session *s)
 {
-    s->exchange = tl_zalloc(sizeof *s->exchange);
+    /* Not tl_zalloc(): glibc's calloc() does not look where the last request's was left. */
+    s->exchange = tl_alloc(sizeof *s->exchange);
     if (!s->exchange) {
         tl_metric_add(TL_M_REFUSED_MEMORY, 1);
         tl_session_reset(s);
         return false;
     }
+    memset(s->exchange, 0, sizeof *s->exchange);
     tl_http1_init(&s->exchange->http, s->worker->config->head_bytes_max);
     s->exchange->reply.minor = 1;
     tl_session_arm(s, s->worker->config->handshake_timeout_ms);

@@ -113,6 +113,8 @@ void tl_routes_match(const struct tl_routes *routes, struct tl_bytes path, unsig
     ret_match->name_n = 0;
     for (size_t i = 0; i < routes->n; i++) {
         const struct tl_route *route = &routes->routes[i];
+        if (!tl_template_may_match(&route->path, path))
+            continue;
         uint8_t name[TL_TEMPLATE_NAME_MAX];
         size_t name_n = 0;
         enum tl_template_result result = tl_template_match(&route->path, path, name, &name_n);

@@ -43,6 +43,10 @@ static void start_timer(struct tl_session *s)
         due_ms = stall_ms;
     if (s->paced && pace_ms(s) < due_ms)
         due_ms = pace_ms(s);
+    /* A timer that is too early looks again when it fires. So deadlines that are put off with each
+     * request of many do not move it each time. */
+    if (tl_timer_is_started(&s->timer) && s->timer.due_ms <= due_ms)
+        return;
     tl_loop_timer_start(s->worker->loop, &s->timer, due_ms > now_ms ? due_ms - now_ms : 0);
 }
 

@@ -209,14 +209,13 @@ static enum tl_parse read_fields(struct tl_http1 *h, struct tl_bytes lines,
 
 static enum tl_http1_method method_of(struct tl_bytes name)
 {
-    static const char *const names[] = {[TL_HTTP1_GET] = "GET",
-                                        [TL_HTTP1_HEAD] = "HEAD",
-                                        [TL_HTTP1_POST] = "POST",
-                                        [TL_HTTP1_OPTIONS] = "OPTIONS"};
-    for (int i = 0; i < TL_HTTP1_OTHER; i++)
-        if (tl_bytes_eq(name, tl_bytes_str(names[i])))
-            return (enum tl_http1_method)i;
-    return TL_HTTP1_OTHER;
+    if (tl_bytes_eq(name, TL_LIT("GET")))
+        return TL_HTTP1_GET;
+    if (tl_bytes_eq(name, TL_LIT("POST")))
+        return TL_HTTP1_POST;
+    if (tl_bytes_eq(name, TL_LIT("HEAD")))
+        return TL_HTTP1_HEAD;
+    return tl_bytes_eq(name, TL_LIT("OPTIONS")) ? TL_HTTP1_OPTIONS : TL_HTTP1_OTHER;
 }
 
 /* Take http:// or https:// and the authority off an absolute target. False: it is not one. */

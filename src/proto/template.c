@@ -139,6 +139,8 @@ static bool match_literal(struct tl_bytes raw, size_t at, struct tl_bytes litera
             at++;
             continue;
         }
+        if (raw.p[at] != '%')
+            return false;
         size_t n = unit(tl_bytes_skip(raw, at), &c);
         if (c != literal.p[i] || (c == '/' && n != 1))
             return false;

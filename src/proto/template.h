@@ -49,6 +49,14 @@ enum tl_template_result {
 TL_MUST_USE int tl_template_compile(struct tl_template *t, struct tl_bytes path,
                                     struct tl_bytes channel, const char **ret_error);
 
+/* False: the path does not match, as one look tells. For many templates and one path. */
+static inline bool tl_template_may_match(const struct tl_template *t, struct tl_bytes raw_path)
+{
+    /* Both begin with '/', and nearly all tell themselves apart behind it. */
+    return raw_path.n < 2 || raw_path.p[1] == '%' || t->path.parts[0].n < 2 ||
+           raw_path.p[1] == t->path.bytes[1];
+}
+
 /*
  * Match a raw path, still percent-encoded and without its query; on MATCH the channel's name is in
  * out, ret_n bytes of any value. A parameter takes one or more bytes of one segment, as few as let
