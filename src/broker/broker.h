@@ -89,6 +89,8 @@ struct tl_broker_events {
      * more: the hub subscribes again what it needs after the next "up".
      */
     void (*on_link)(void *hub, enum tl_source_kind kind, bool up, const char *reason);
+    /* What is_up() says may have changed. Comes before publishes that end with the link. */
+    void (*on_readiness)(void *hub);
     /* status is OK (messages flow from here on), DENIED or FAILED; reason: the broker's words or ""
      */
     void (*on_subscribed)(void *hub, enum tl_source_kind kind, struct tl_bytes name,

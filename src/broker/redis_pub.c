@@ -237,6 +237,7 @@ static void on_up(struct tl_redis_link *l)
 {
     struct tl_redis_pub *pub = TL_CONTAINER(l, struct tl_redis_pub, link);
     tl_redis_notice_up(pub->notice, TL_REDIS_PUB, tl_loop_now_ms(l->loop));
+    pub->broker->events->on_readiness(pub->broker->hub);
     tl_loop_timer_start(l->loop, &pub->role.timer, 0);
 }
 
@@ -259,8 +260,10 @@ static void end_all(struct tl_redis_pub *pub)
 
 static void on_down(struct tl_redis_link *l, const char *reason)
 {
+    struct tl_redis_pub *pub = TL_CONTAINER(l, struct tl_redis_pub, link);
     (void)reason;
-    end_all(TL_CONTAINER(l, struct tl_redis_pub, link));
+    pub->broker->events->on_readiness(pub->broker->hub);
+    end_all(pub);
 }
 
 static const struct tl_redis_link_handler handler = {on_up,    on_down, on_trouble,

@@ -12,7 +12,7 @@
 #include "broker/redis_role.h"
 
 struct tl_redis_pub {
-    struct tl_broker *broker; /* its on_gap is called */
+    struct tl_broker *broker; /* its on_gap and on_readiness are called */
     struct tl_redis_link link;
     struct tl_redis_notice *notice;
     struct tl_task task;

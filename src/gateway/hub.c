@@ -436,6 +436,11 @@ struct tl_sequence tl_hub_sequence(const struct tl_hub *hub)
                                 atomic_load_explicit(&hub->told_seq, memory_order_acquire)};
 }
 
+static void on_readiness(void *arg)
+{
+    update_ready(arg);
+}
+
 static void on_link(void *arg, enum tl_source_kind kind, bool up, const char *reason)
 {
     struct tl_hub *hub = arg;
@@ -536,6 +541,7 @@ const struct tl_broker_events tl_hub_broker_events = {
     .on_unsubscribed = on_unsubscribed,
     .on_message = on_message,
     .on_dropped = on_dropped,
+    .on_readiness = on_readiness,
     .on_gap = on_gap,
     .on_place = tl_hub_on_place,
     .on_entry = tl_hub_on_entry,

@@ -40,6 +40,11 @@ static void on_link(void *hub, enum tl_source_kind kind, bool up, const char *re
     tl_hub_broker_events.on_link(hub, kind, up, reason);
 }
 
+static void on_readiness(void *hub)
+{
+    tl_hub_broker_events.on_readiness(hub);
+}
+
 static void on_subscribed(void *hub, enum tl_source_kind kind, struct tl_bytes name,
                           enum tl_broker_status status, const char *reason)
 {
@@ -89,6 +94,7 @@ static void on_dropped(void *hub, enum tl_source_kind kind, struct tl_bytes sour
 
 static const struct tl_broker_events events = {
     .on_link = on_link,
+    .on_readiness = on_readiness,
     .on_subscribed = on_subscribed,
     .on_unsubscribed = on_unsubscribed,
     .on_message = on_message,

@@ -220,6 +220,7 @@ struct setting {
     unsigned ups, downs;
     unsigned confirmed, failed, unsubscribed, messages, dropped;
     uint64_t message_bytes;
+    bool ready;  /* as was told last */
     bool inside; /* a call of the interface: no event may come */
     void (*on_event)(struct setting *t);
 };
@@ -298,8 +299,15 @@ static void on_dropped(void *hub, enum tl_source_kind kind, struct tl_bytes sour
     event(t);
 }
 
+static void on_readiness(void *hub)
+{
+    struct setting *t = hub;
+    t->ready = t->broker->ops->is_up(t->broker);
+}
+
 static const struct tl_broker_events hub_events = {
     .on_link = on_link,
+    .on_readiness = on_readiness,
     .on_subscribed = on_subscribed,
     .on_unsubscribed = on_unsubscribed,
     .on_message = on_message,
@@ -382,18 +390,21 @@ static inline void ask(struct setting *t, bool subscribe, enum tl_source_kind ki
 /* A publish that writes down how it ended. */
 struct post {
     struct tl_publish publish;
-    bool ended;
+    struct setting *setting;
+    bool ended, while_ready;
 };
 
 static void on_posted(struct tl_publish *p)
 {
-    TL_CONTAINER(p, struct post, publish)->ended = true;
+    struct post *post = TL_CONTAINER(p, struct post, publish);
+    post->ended = true;
+    post->while_ready = post->setting->ready;
 }
 
 static inline void post(struct setting *t, struct post *p, const char *name,
                         struct tl_bytes payload)
 {
-    *p = (struct post){.publish = {.name = tl_bytes_str(name), .payload = payload}};
+    *p = (struct post){.publish = {.name = tl_bytes_str(name), .payload = payload}, .setting = t};
     p->publish.on_published = on_posted;
     t->inside = true;
     t->broker->ops->publish(t->broker, &p->publish);

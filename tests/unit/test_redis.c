@@ -398,6 +398,7 @@ static void a_lost_publish_is_unknown_and_one_while_down_refused(void **state)
     server_drop(server_peer(&t.server, 'p'));
     UNTIL(&t, sent.ended && waiting.ended);
     assert_int_equal(sent.publish.status, TL_BROKER_UNKNOWN);
+    assert_false(sent.while_ready);
     assert_int_equal(waiting.publish.status, TL_BROKER_DOWN);
     post(&t, &late, "c", TL_LIT("x"));
     UNTIL(&t, late.ended);
@@ -408,6 +409,7 @@ static void a_lost_publish_is_unknown_and_one_while_down_refused(void **state)
     post(&t, &late, "c", TL_LIT("x"));
     UNTIL(&t, late.ended);
     assert_int_equal(late.publish.status, TL_BROKER_OK);
+    assert_true(late.while_ready);
     setting_end(&t);
     void *p;
     memcpy(&p, &big.p, sizeof p);

@@ -234,6 +234,7 @@ static void on_sought(void *hub, struct tl_bytes name, const struct tl_stream_ra
 
 static const struct tl_broker_events stream_events = {
     .on_link = on_stream_link,
+    .on_readiness = on_readiness,
     .on_subscribed = on_stream_subscribed,
     .on_unsubscribed = on_unsubscribed,
     .on_message = on_message,
