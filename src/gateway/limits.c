@@ -56,7 +56,7 @@ static int take_address(struct tl_limits *limits, struct tl_bytes key,
     struct tl_limits_address *address =
         node ? TL_CONTAINER(node, struct tl_limits_address, node) : NULL;
     if (address && address->n >= limits->address_connections_max)
-        return -EBUSY;
+        return -EDQUOT;
     if (!address) {
         address = tl_zalloc(sizeof *address);
         if (!address)

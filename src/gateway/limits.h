@@ -28,8 +28,9 @@ TL_MUST_USE int tl_limits_init(struct tl_limits *limits, uint32_t connections_ma
                                uint32_t address_connections_max);
 void tl_limits_deinit(struct tl_limits *limits);
 
-/* A connection has come: 0 and *ret_address (maybe NULL), to be given back; or -EBUSY (one of the
- * limits) or -ENOMEM: then nothing was taken. Any thread. */
+/* A connection has come: 0 and *ret_address (maybe NULL), to be given back; or -EDQUOT (the
+ * address has as many as it may), -EBUSY (all together) or -ENOMEM: then nothing was taken. Any
+ * thread. */
 TL_MUST_USE int tl_limits_take(struct tl_limits *limits, const struct sockaddr_storage *peer,
                                struct tl_limits_address **ret_address);
 /* A client's unfinished input grew by n bytes. False: over the limit, nothing was taken. */

@@ -9,6 +9,8 @@
 #include "gateway/session.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define OUT_BYTES       65536 /* one send takes about so much of a lane */
@@ -58,16 +60,24 @@ static void on_accept_refused(struct tl_acceptor *acceptor, int error)
     tl_loop_timer_start(worker->loop, &worker->accept_timer, ACCEPT_RETRY_MS);
 }
 
-/* Over a limit: a few words that fit any socket buffer, without making a session. */
-static void refuse_connection(int fd)
+/* Over a limit, as tl_limits_take() tells it: a few words that fit any socket buffer, without
+ * making a session. */
+static void refuse_connection(int fd, int why)
 {
-    static const char answer[] =
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-        "Content-Length: 82\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
-        "{\"error\":\"too many connections\",\"hint\":\"see --max-connections and its "
-        "per-address form\"}\n";
+    char answer[320];
+    bool own = why == -EDQUOT;
+    const char *body =
+        own ? "{\"error\":\"too many connections from your address\","
+              "\"hint\":\"see --max-connections-per-address\"}\n"
+        : why == -EBUSY
+            ? "{\"error\":\"too many connections\",\"hint\":\"see --max-connections\"}\n"
+            : "{\"error\":\"out of memory\",\"hint\":\"try again\"}\n";
+    int n = snprintf(answer, sizeof answer,
+                     "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                     "Retry-After: 5\r\nConnection: close\r\n\r\n%s",
+                     own ? "429 Too Many Requests" : "503 Service Unavailable", strlen(body), body);
     tl_metric_add(TL_M_REFUSED_CONNECTIONS, 1);
-    ssize_t ignored = send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t ignored = send(fd, answer, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)ignored;
     shutdown(fd, SHUT_WR);
     /* The request may have come already; unread, it would turn the close into a RST. */
@@ -87,7 +97,7 @@ static void on_accept(struct tl_acceptor *acceptor, int fd, const struct sockadd
     tl_metric_add(TL_M_ACCEPTED, 1);
     int r = tl_limits_take(worker->limits, peer, &address);
     if (r < 0) {
-        refuse_connection(fd);
+        refuse_connection(fd, r);
         return;
     }
     struct tl_session *s = tl_session_new(worker, fd, listener->is_loopback);

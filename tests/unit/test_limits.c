@@ -63,7 +63,7 @@ static void each_address_has_its_own_limit(void **state)
     assert_int_equal(tl_limits_init(&limits, 100, 3), 0);
     for (int i = 0; i < 3; i++)
         assert_int_equal(take(&limits, "192.0.2.1", &one[i]), 0);
-    assert_int_equal(take(&limits, "192.0.2.1", &none), -EBUSY);
+    assert_int_equal(take(&limits, "192.0.2.1", &none), -EDQUOT);
     assert_null(none);
     assert_int_equal(take(&limits, "192.0.2.2", &other), 0);
     assert_int_equal(limits.connections_n, 4);
@@ -84,7 +84,7 @@ static void an_ipv4_address_is_one_however_it_is_written(void **state)
     struct tl_limits_address *a[3];
     assert_int_equal(tl_limits_init(&limits, 100, 1), 0);
     assert_int_equal(take(&limits, "192.0.2.1", &a[0]), 0);
-    assert_int_equal(take(&limits, "::ffff:192.0.2.1", &a[1]), -EBUSY);
+    assert_int_equal(take(&limits, "::ffff:192.0.2.1", &a[1]), -EDQUOT);
     assert_int_equal(take(&limits, "2001:db8::1", &a[1]), 0);
     assert_int_equal(take(&limits, "2001:db8::2", &a[2]), 0);
     for (int i = 0; i < 3; i++)
@@ -100,7 +100,7 @@ static void peers_without_an_address_share_one(void **state)
     struct sockaddr_storage unix_peer = {.ss_family = AF_UNIX};
     assert_int_equal(tl_limits_init(&limits, 100, 1), 0);
     assert_int_equal(tl_limits_take(&limits, &unix_peer, &a), 0);
-    assert_int_equal(tl_limits_take(&limits, &unix_peer, &b), -EBUSY);
+    assert_int_equal(tl_limits_take(&limits, &unix_peer, &b), -EDQUOT);
     tl_limits_give(&limits, a);
     tl_limits_deinit(&limits);
 }
