@@ -35,7 +35,9 @@ def per(value, n):
 
 
 def is_measured(result):
-    return "failed" not in result and result.get("measured") and result["connect"]["ready"] > 0
+    if "failed" in result or not result.get("measured") or result["connect"]["ready"] == 0:
+        return False
+    return result["measured"]["deliveries"] > 0 or result["messages"]["expected"] == 0
 
 
 def is_clean(result):
@@ -53,7 +55,7 @@ def what_is_wrong(results):
         if c["failed"] or c["closed_early"]:
             notes.add("lost connections")
         if m["missing"]:
-            notes.add(f"lost {100 * per(m['missing'], m['expected']):.2g} % of the messages")
+            notes.add(f"lost {100 * per(m['missing'], m['expected']):.3g} % of the messages")
         if m["duplicates"]:
             notes.add("duplicates")
         if m["out_of_order"]:
@@ -224,8 +226,9 @@ def tables(raw):
     return "\n".join(parts)
 
 
-def merge(parts):
-    """Several runs as one: what a later one measured of a case and server replaces the same of the others."""
+def merge(parts, order):
+    """Several runs as one: what a later one measured of a case and server replaces the same of the others.
+    Cases stand in the given order of names."""
     results = {}
     for i, part in enumerate(parts):
         for r in part["results"]:
@@ -239,8 +242,7 @@ def merge(parts):
     machine["versions"] = list(dict.fromkeys(v for m in machines for v in m["versions"]))
     titles = {r["case"]: r["title"] for _, found in results.values() for r in found}
     merged = [dict(r, title=titles[r["case"]]) for _, found in results.values() for r in found]
-    cases = list(dict.fromkeys(r["case"] for r in merged))
-    return {"machine": machine, "results": sorted(merged, key=lambda r: cases.index(r["case"]))}
+    return {"machine": machine, "results": sorted(merged, key=lambda r: order.index(r["case"]))}
 
 
 HEAD = """# Results
