@@ -221,6 +221,7 @@ void tl_many_send(struct tl_session *s, struct tl_outvec *out)
     assert(!s->sub.out);
     s->sub.off = 0;
     s->sub.out = out;
+    s->many->sends_n++;
     if (tl_list_empty(&s->lag_node))
         tl_list_append(&s->worker->lagging, &s->lag_node);
 }
@@ -371,11 +372,11 @@ static struct tl_member *member_of(struct tl_list *node)
 static void catch_up(struct tl_member *m, uint64_t off)
 {
     struct tl_session *s = m->many->session;
-    uint64_t before;
+    uint32_t before;
     do {
-        before = m->many->sent_seq;
+        before = m->many->sends_n;
         tl_session_pump(s);
-    } while (m->sub.live && !s->sending && m->sub.off < off && m->many->sent_seq > before);
+    } while (m->sub.live && !s->sending && m->sub.off < off && m->many->sends_n != before);
 }
 
 void tl_many_catch_up(struct tl_channel_view *view, uint64_t tail_off)

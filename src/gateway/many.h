@@ -48,7 +48,8 @@ struct tl_many {
     size_t first_n; /* members whose snapshots are through */
     bool settled;   /* so are all of them */
     bool started;
-    size_t heap_n; /* those with something to send, the least key first */
+    uint32_t sends_n; /* out-vectors so far; wraps */
+    size_t heap_n;    /* those with something to send, the least key first */
     struct tl_member **heap;
     struct tl_member members[];
 };
