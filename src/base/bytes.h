@@ -25,8 +25,10 @@ struct tl_bytes {
 #define TL_LIT(s) ((struct tl_bytes){(const uint8_t *)(s), sizeof(s) - 1})
 /* The struct that embeds the member; through an integer, so that const does not get in the way. */
 #define TL_CONTAINER(ptr, type, member) ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
-#define TL_MUST_USE                     __attribute__((warn_unused_result))
-#define TL_PRINTF(fmt, args)            __attribute__((format(printf, fmt, args)))
+/* An enum of one byte, where many are kept. */
+#define TL_SMALL             __attribute__((packed))
+#define TL_MUST_USE          __attribute__((warn_unused_result))
+#define TL_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 static inline struct tl_bytes tl_bytes(const void *p, size_t n)
 {

@@ -28,7 +28,7 @@ struct tl_stream_rule {
 };
 
 /* Why a request failed. */
-enum tl_broker_status {
+enum TL_SMALL tl_broker_status {
     TL_BROKER_OK,
     TL_BROKER_DOWN,    /* no link: try later */
     TL_BROKER_UNKNOWN, /* the link was lost meanwhile: it may have happened or not */

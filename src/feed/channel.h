@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 
-enum tl_channel_state {
+enum TL_SMALL tl_channel_state {
     TL_CHANNEL_IDLE,
     TL_CHANNEL_SUBSCRIBING, /* wanted: asked for, or to be asked for when the link is up */
     TL_CHANNEL_LIVE,
@@ -31,8 +31,8 @@ enum tl_channel_action {
 
 struct tl_channel_life {
     enum tl_channel_state state;
-    uint32_t watchers;        /* views that joined and did not leave */
     bool link_up;             /* as told */
+    uint32_t watchers;        /* views that joined and did not leave */
     uint64_t linger_until_ms; /* while lingering */
     uint64_t linger_ms;
 };

@@ -5,20 +5,21 @@
 #include <assert.h>
 #include <errno.h>
 
-void tl_log_follow(struct tl_log *log)
+void tl_log_follow(struct tl_log *log, struct tl_follow *follow)
 {
-    assert(log->head.idx == 0 && !log->lanes[TL_LANE_SSE].on);
-    log->stream.on = true;
+    assert(log->head.idx == 0 && !log->lanes[TL_LANE_SSE]);
+    *follow = (struct tl_follow){.marks.on = true};
+    log->follow = follow;
     log->head = log->tail = (struct tl_mark){TL_FOLLOW_BASE_OFF, TL_FOLLOW_BASE, TL_FOLLOW_BASE};
     log->epoch_idx = TL_FOLLOW_BASE;
-    log->lanes[TL_LANE_WS].head_off = log->lanes[TL_LANE_WS].tail_off = TL_FOLLOW_BASE_OFF;
+    log->ws.head_off = log->ws.tail_off = TL_FOLLOW_BASE_OFF;
 }
 
 void tl_log_follow_at(struct tl_log *log, const struct tl_stream_place *place, bool proven,
                       bool exact)
 {
-    struct tl_stream_marks *stream = &log->stream;
-    assert(stream->on && place->epoch != 0);
+    struct tl_stream_marks *stream = &log->follow->marks;
+    assert(place->epoch != 0);
     if (!proven && !exact) {
         /* Counts begin here; those of what it held before are another stream's if it went back. */
         bool went_back = tl_entry_id_cmp(place->id, stream->head) < 0;
@@ -56,11 +57,11 @@ struct tl_entry_id tl_follow_id(const struct tl_chain *chain, uint64_t idx)
 
 void tl_log_hold(struct tl_log *log, uint64_t now_ms, uint64_t until_ms)
 {
-    if (now_ms >= log->held.until_ms) {
-        log->held.msgs = log->limits->msgs_max;
-        log->held.bytes = log->limits->bytes_max;
+    if (now_ms >= log->follow->held.until_ms) {
+        log->follow->held.msgs = log->limits->msgs_max;
+        log->follow->held.bytes = log->limits->bytes_max;
     }
-    log->held.until_ms = until_ms;
+    log->follow->held.until_ms = until_ms;
 }
 
 /* ---- putting older entries before the tail ---- */
@@ -83,7 +84,7 @@ static struct tl_lane_item item_of(const struct older *older, size_t k, struct o
     const struct tl_log *log = older->log;
     const struct tl_stream_entry *entry = &older->entries[k];
     struct tl_position after =
-        tl_follow_position(&log->stream, log->tail.msg - older->n + k + 1, entry->id);
+        tl_follow_position(&log->follow->marks, log->tail.msg - older->n + k + 1, entry->id);
     struct tl_lane_item item = {
         .payload = entry->payload,
         .flags = tl_utf8_valid(entry->payload) ? 0 : TL_ENTRY_BINARY,
@@ -91,7 +92,7 @@ static struct tl_lane_item item_of(const struct older *older, size_t k, struct o
         .tag = tl_follow_tag(entry->id, texts->tag),
     };
     /* They were never appended here: before all that was. */
-    if (log->lanes[TL_LANE_SSE_TAGGED].on)
+    if (log->lanes[TL_LANE_SSE_TAGGED])
         item.number =
             tl_bytes(texts->number, tl_sequence_print((struct tl_sequence){log->sequence->epoch, 0},
                                                       log->label, texts->number));
@@ -180,8 +181,8 @@ static void take_over(struct tl_log *log, struct tl_lane fresh[TL_LANE_N], size_
 {
     uint64_t tail_idx = log->tail.idx, bytes_max = 0;
     for (int kind = 0; kind < TL_LANE_N; kind++) {
-        struct tl_lane *lane = &log->lanes[kind];
-        if (!lane->on)
+        struct tl_lane *lane = log->lanes[kind];
+        if (!lane)
             continue;
         uint64_t bytes = lane->tail_off - fresh[kind].tail_off;
         bytes_max = bytes > bytes_max ? bytes : bytes_max;
@@ -190,34 +191,34 @@ static void take_over(struct tl_log *log, struct tl_lane fresh[TL_LANE_N], size_
     }
     if (log->head.msg == log->tail.msg)
         log->newest_idx = log->tail.idx - 1;
-    log->held.bytes += bytes_max;
-    log->held.msgs += n;
+    log->follow->held.bytes += bytes_max;
+    log->follow->held.msgs += n;
     log->tail.idx -= n;
     log->tail.msg -= n;
-    log->tail.off = log->lanes[TL_LANE_WS].tail_off;
+    log->tail.off = log->ws.tail_off;
     log->epoch_idx = log->epoch_idx < log->tail.idx ? log->epoch_idx : log->tail.idx;
 }
 
 /* The log begins behind an older entry now. */
 static void lower(struct tl_log *log, struct tl_entry_id before, struct tl_entry_id known)
 {
-    if (log->tail.msg + log->stream.ahead == 0) { /* all that was ever added is here */
+    if (log->tail.msg + log->follow->marks.ahead == 0) { /* all that was ever added is here */
         known = before;
-        before = log->stream.born = (struct tl_entry_id){0, 0};
+        before = log->follow->marks.born = (struct tl_entry_id){0, 0};
     }
-    log->stream.tail = log->stream.start = before;
+    log->follow->marks.tail = log->follow->marks.start = before;
     if (tl_entry_id_cmp(known, before) < 0)
         known = before;
-    if (tl_entry_id_cmp(known, log->stream.known) < 0)
-        log->stream.known = known;
+    if (tl_entry_id_cmp(known, log->follow->marks.known) < 0)
+        log->follow->marks.known = known;
 }
 
 int tl_log_prepend(struct tl_log *log, const struct tl_stream_entry *entries, size_t n,
                    struct tl_entry_id before, struct tl_entry_id known, uint64_t now_ms,
                    uint64_t until_ms)
 {
-    assert(log->stream.on && log->tail.idx >= log->epoch_idx);
-    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    assert(log->follow && log->tail.idx >= log->epoch_idx);
+    const struct tl_chain *chain = &log->ws.chain;
     struct older older = {log, entries, n, now_ms};
     if (n == 0) {
         lower(log, before, known);
@@ -227,11 +228,11 @@ int tl_log_prepend(struct tl_log *log, const struct tl_stream_entry *entries, si
         const struct tl_segment *seg = tl_chain_at(chain, tl_chain_find_idx(chain, log->tail.idx));
         older.time_ms = seg->base_ms + seg->entries[log->tail.idx - seg->base.idx].time_ms;
     }
-    struct tl_lane fresh[TL_LANE_N] = {{0}};
+    struct tl_lane fresh[TL_LANE_N] = {0};
     int r = 0;
     for (int kind = 0; kind < TL_LANE_N && r == 0; kind++)
-        if (log->lanes[kind].on)
-            r = extend(&older, &log->lanes[kind], &fresh[kind]);
+        if (log->lanes[kind])
+            r = extend(&older, log->lanes[kind], &fresh[kind]);
     if (r < 0) {
         for (int kind = 0; kind < TL_LANE_N; kind++) {
             struct tl_segment *seg;

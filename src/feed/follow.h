@@ -12,8 +12,9 @@
 #define TL_FOLLOW_BASE     (UINT64_C(1) << 40)
 #define TL_FOLLOW_BASE_OFF (UINT64_C(1) << 56)
 
-/* Make an empty log (just initialised) one that follows a stream. */
-void tl_log_follow(struct tl_log *log);
+/* Make an empty log (just initialised) one that follows a stream. The room is the caller's and
+ * outlives the log. */
+void tl_log_follow(struct tl_log *log, struct tl_follow *follow);
 
 /*
  * Reading goes on behind `place`. proven: nothing lies between it and what the log has. Otherwise

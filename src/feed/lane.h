@@ -8,7 +8,7 @@
 
 #include "feed/chain.h"
 
-enum tl_lane_kind {
+enum TL_SMALL tl_lane_kind {
     TL_LANE_WS,         /* unmasked server frames, one a message */
     TL_LANE_SSE,        /* events with their id */
     TL_LANE_SSE_TAGGED, /* the same for clients of several channels: the id names the channel */
@@ -38,13 +38,13 @@ struct tl_lane_events {
 };
 
 struct tl_lane {
-    enum tl_lane_kind kind;
-    bool on;
     struct tl_chain chain;
     uint64_t head_off, tail_off;
     uint64_t events_bytes; /* of what is kept, those of control events */
     struct tl_lane_events events;
     uint32_t next_cap; /* bytes of the next segment: follows what the lane keeps */
+    enum tl_lane_kind kind;
+    bool on;
 };
 
 void tl_lane_init(struct tl_lane *lane, enum tl_lane_kind kind);

@@ -1,5 +1,6 @@
 #include "feed/log.h"
 
+#include "base/alloc.h"
 #include "base/utf8.h"
 #include "feed/follow.h"
 
@@ -10,9 +11,9 @@ void tl_log_init(struct tl_log *log, const struct tl_log_limits *limits, uint64_
                  bool name_line)
 {
     *log = (struct tl_log){.limits = limits, .epoch = epoch, .name_line = name_line};
-    for (int kind = 0; kind < TL_LANE_N; kind++)
-        tl_lane_init(&log->lanes[kind], (enum tl_lane_kind)kind);
-    log->lanes[TL_LANE_WS].on = true;
+    tl_lane_init(&log->ws, TL_LANE_WS);
+    log->ws.on = true;
+    log->lanes[TL_LANE_WS] = &log->ws;
 }
 
 void tl_log_number(struct tl_log *log, struct tl_sequence *sequence, struct tl_bytes name)
@@ -24,27 +25,38 @@ void tl_log_number(struct tl_log *log, struct tl_sequence *sequence, struct tl_b
     log->seqs.epoch = log->seqs.tail = ++sequence->at;
 }
 
+/* Not the WebSocket lane. */
+static void drop_lane(struct tl_log *log, enum tl_lane_kind kind)
+{
+    if (!log->lanes[kind])
+        return;
+    tl_lane_deinit(log->lanes[kind]);
+    tl_free(log->lanes[kind]);
+    log->lanes[kind] = NULL;
+}
+
 void tl_log_deinit(struct tl_log *log)
 {
-    for (int kind = 0; kind < TL_LANE_N; kind++)
-        tl_lane_deinit(&log->lanes[kind]);
+    for (int kind = TL_LANE_WS + 1; kind < TL_LANE_N; kind++)
+        drop_lane(log, (enum tl_lane_kind)kind);
+    tl_lane_deinit(&log->ws);
     *log = (struct tl_log){0};
 }
 
 struct tl_mark tl_log_head(const struct tl_log *log, enum tl_lane_kind kind)
 {
-    return (struct tl_mark){log->lanes[kind].head_off, log->head.idx, log->head.msg};
+    return (struct tl_mark){log->lanes[kind]->head_off, log->head.idx, log->head.msg};
 }
 
 struct tl_mark tl_log_tail(const struct tl_log *log, enum tl_lane_kind kind)
 {
-    return (struct tl_mark){log->lanes[kind].tail_off, log->tail.idx, log->tail.msg};
+    return (struct tl_mark){log->lanes[kind]->tail_off, log->tail.idx, log->tail.msg};
 }
 
 struct tl_position tl_log_position(const struct tl_log *log)
 {
-    if (log->stream.on)
-        return tl_follow_position(&log->stream, log->head.msg, log->stream.head);
+    if (log->follow)
+        return tl_follow_position(&log->follow->marks, log->head.msg, log->follow->marks.head);
     return (struct tl_position){.epoch = log->epoch, .idx = log->head.idx};
 }
 
@@ -53,10 +65,11 @@ struct tl_position tl_log_oldest(const struct tl_log *log)
     /* Entries of an older epoch are kept but prove nothing. */
     bool whole = log->tail.idx > log->epoch_idx;
     uint64_t idx = whole ? log->tail.idx : log->epoch_idx;
-    if (!log->stream.on)
+    if (!log->follow)
         return (struct tl_position){.epoch = log->epoch, .idx = idx};
-    struct tl_mark mark = tl_chain_mark(&log->lanes[TL_LANE_WS].chain, idx, log->head);
-    return tl_follow_position(&log->stream, mark.msg, whole ? log->stream.tail : log->stream.start);
+    struct tl_mark mark = tl_chain_mark(&log->ws.chain, idx, log->head);
+    return tl_follow_position(&log->follow->marks, mark.msg,
+                              whole ? log->follow->marks.tail : log->follow->marks.start);
 }
 
 void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
@@ -64,7 +77,8 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
     assert(epoch != 0 && epoch != log->epoch);
     log->epoch = epoch;
     log->epoch_idx = log->head.idx;
-    log->stream.start = log->stream.head;
+    if (log->follow)
+        log->follow->marks.start = log->follow->marks.head;
     if (log->sequence) /* see tl_log_number() */
         log->seqs.epoch = ++log->sequence->at;
 }
@@ -73,7 +87,7 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
 static void number(const struct tl_log *log, struct tl_lane_item *item, uint64_t seq, char *text)
 {
     item->seq = seq;
-    if (!log->lanes[TL_LANE_SSE_TAGGED].on)
+    if (!log->lanes[TL_LANE_SSE_TAGGED])
         return;
     struct tl_sequence at = {log->sequence->epoch, seq};
     item->number = tl_bytes(text, tl_sequence_print(at, log->label, text));
@@ -87,15 +101,15 @@ static int append_item(struct tl_log *log, const struct tl_lane_item *given, uin
     if (log->sequence)
         number(log, &numbered, log->sequence->at + 1, text);
     for (int kind = 0; kind < TL_LANE_N; kind++) {
-        if (!log->lanes[kind].on)
+        if (!log->lanes[kind])
             continue;
-        int r = tl_lane_reserve(&log->lanes[kind], item, log->head, now_ms);
+        int r = tl_lane_reserve(log->lanes[kind], item, log->head, now_ms);
         if (r < 0)
             return r;
     }
     for (int kind = 0; kind < TL_LANE_N; kind++) {
-        struct tl_lane *lane = &log->lanes[kind];
-        if (!lane->on)
+        struct tl_lane *lane = log->lanes[kind];
+        if (!lane)
             continue;
         uint64_t before = lane->head_off;
         tl_lane_append(lane, item, now_ms);
@@ -108,7 +122,7 @@ static int append_item(struct tl_log *log, const struct tl_lane_item *given, uin
         log->head.msg++;
     }
     log->head.idx++;
-    log->head.off = log->lanes[TL_LANE_WS].head_off;
+    log->head.off = log->ws.head_off;
     return 0;
 }
 
@@ -123,15 +137,15 @@ int tl_log_append(struct tl_log *log, const struct tl_message *message, uint64_t
         .flags = tl_utf8_valid(message->payload) ? 0 : TL_ENTRY_BINARY,
         .name_line = log->name_line && message->name.n > 0,
     };
-    if (log->stream.on) {
-        after = tl_follow_position(&log->stream, log->head.msg + 1, message->id);
+    if (log->follow) {
+        after = tl_follow_position(&log->follow->marks, log->head.msg + 1, message->id);
         item.tag = tl_follow_tag(message->id, tag);
     }
-    if (log->lanes[TL_LANE_SSE].on)
+    if (log->lanes[TL_LANE_SSE])
         item.position = tl_bytes(token, tl_position_print(after, token));
     int r = append_item(log, &item, now_ms);
-    if (r == 0 && log->stream.on)
-        tl_follow_appended(&log->stream, message->id);
+    if (r == 0 && log->follow)
+        tl_follow_appended(&log->follow->marks, message->id);
     return r;
 }
 
@@ -141,8 +155,8 @@ int tl_log_append_control(struct tl_log *log, const struct tl_control *control, 
     struct tl_lane_item item = {.control = control->sse_event,
                                 .position = control->position,
                                 .flags = TL_ENTRY_CONTROL | control->tells};
-    if (log->stream.on)
-        item.tag = tl_follow_tag(log->stream.head, tag); /* it stands behind that entry */
+    if (log->follow)
+        item.tag = tl_follow_tag(log->follow->marks.head, tag); /* it stands behind that entry */
     return append_item(log, &item, now_ms);
 }
 
@@ -150,8 +164,8 @@ static uint64_t lane_bytes(const struct tl_log *log)
 {
     uint64_t n = 0;
     for (int kind = 0; kind < TL_LANE_N; kind++)
-        if (log->lanes[kind].on)
-            n += log->lanes[kind].head_off - log->lanes[kind].tail_off;
+        if (log->lanes[kind])
+            n += log->lanes[kind]->head_off - log->lanes[kind]->tail_off;
     return n;
 }
 
@@ -166,7 +180,7 @@ static const struct tl_segment *find(const struct tl_lane *lane, uint64_t idx, u
  * append evicts one. */
 static uint64_t messages_until(const struct tl_log *log, uint64_t idx, uint64_t *seq)
 {
-    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    const struct tl_chain *chain = &log->ws.chain;
     uint64_t msgs = 0, at = log->tail.idx;
     for (uint32_t s = tl_chain_find_idx(chain, at); at < idx; s++) {
         const struct tl_segment *seg = tl_chain_at(chain, s);
@@ -186,14 +200,14 @@ static uint64_t trim(struct tl_log *log, uint64_t idx)
 {
     uint64_t seq = 0, msgs = messages_until(log, idx, &seq);
     bool has_events = msgs < idx - log->tail.idx;
-    if (log->stream.on)
-        log->stream.tail = tl_follow_id(&log->lanes[TL_LANE_WS].chain, idx - 1);
+    if (log->follow)
+        log->follow->marks.tail = tl_follow_id(&log->ws.chain, idx - 1);
     log->seqs.tail = seq > log->seqs.tail ? seq : log->seqs.tail; /* older ones may have none */
     struct tl_mark tail = {.idx = idx, .msg = log->tail.msg + msgs};
     for (int kind = TL_LANE_N - 1; kind >= 0; kind--) {
-        struct tl_lane *lane = &log->lanes[kind];
+        struct tl_lane *lane = log->lanes[kind];
         uint32_t i;
-        if (!lane->on)
+        if (!lane)
             continue;
         if (has_events)
             tl_lane_drop_events(lane, log->tail.idx, idx);
@@ -217,8 +231,8 @@ static struct kept kept_of(const struct tl_log *log)
     uint64_t msgs = log->head.msg - log->tail.msg;
     struct kept kept = {.msgs = msgs, .events = log->head.idx - log->tail.idx - msgs};
     for (int kind = 0; kind < TL_LANE_N; kind++) {
-        const struct tl_lane *lane = &log->lanes[kind];
-        if (lane->on)
+        const struct tl_lane *lane = log->lanes[kind];
+        if (lane)
             kept.bytes[kind] = lane->head_off - lane->tail_off - lane->events_bytes;
     }
     return kept;
@@ -227,37 +241,42 @@ static struct kept kept_of(const struct tl_log *log)
 static void take_off(const struct tl_log *log, uint64_t idx, struct kept *kept)
 {
     uint32_t i;
-    const struct tl_segment *seg = find(&log->lanes[TL_LANE_WS], idx, &i);
+    const struct tl_segment *seg = find(&log->ws, idx, &i);
     if (seg->entries[i].flags & TL_ENTRY_CONTROL) {
         kept->events--;
         return;
     }
     kept->msgs--;
     for (int kind = 0; kind < TL_LANE_N; kind++) {
-        if (!log->lanes[kind].on)
+        if (!log->lanes[kind])
             continue;
-        seg = find(&log->lanes[kind], idx, &i);
+        seg = find(log->lanes[kind], idx, &i);
         kept->bytes[kind] -= seg->entries[i].end - tl_segment_start(seg, i);
     }
+}
+
+static bool is_held(const struct tl_log *log, uint64_t now_ms)
+{
+    return log->follow && now_ms < log->follow->held.until_ms;
 }
 
 static bool is_too_old(const struct tl_log *log, uint64_t idx, uint64_t now_ms)
 {
     uint32_t i;
-    if (now_ms < log->held.until_ms)
+    if (is_held(log, now_ms))
         return false;
-    const struct tl_segment *seg = find(&log->lanes[TL_LANE_WS], idx, &i);
+    const struct tl_segment *seg = find(&log->ws, idx, &i);
     uint64_t time_ms = seg->base_ms + seg->entries[i].time_ms;
     return now_ms > time_ms && now_ms - time_ms > log->limits->age_max_ms;
 }
 
 static bool is_due(const struct tl_log *log, uint64_t idx, const struct kept *kept, uint64_t now_ms)
 {
-    bool held = now_ms < log->held.until_ms;
+    bool held = is_held(log, now_ms);
     for (int kind = 0; kind < TL_LANE_N; kind++)
-        if (kept->bytes[kind] > log->limits->bytes_max + (held ? log->held.bytes : 0))
+        if (kept->bytes[kind] > log->limits->bytes_max + (held ? log->follow->held.bytes : 0))
             return true;
-    return kept->msgs > log->limits->msgs_max + (held ? log->held.msgs : 0) ||
+    return kept->msgs > log->limits->msgs_max + (held ? log->follow->held.msgs : 0) ||
            kept->events > TL_LOG_EVENTS_MAX || is_too_old(log, idx, now_ms);
 }
 
@@ -300,10 +319,11 @@ static int reencode(struct tl_log *log, struct tl_lane *lane, const struct tl_se
     tl_lane_ws_decode(seg, i, log->name_line && seg->entries[i].name_n > 0, &item);
     /* Before epoch_idx the epoch was another one, that nobody can resume from any more. */
     struct tl_position after = {.epoch = log->epoch, .idx = base.idx + 1};
-    if (log->stream.on) {
+    if (log->follow) {
         item.tag = item.name;
         item.name = tl_bytes(NULL, 0);
-        after = tl_follow_position(&log->stream, base.msg + 1, tl_entry_id_of_tag(item.tag.p));
+        after =
+            tl_follow_position(&log->follow->marks, base.msg + 1, tl_entry_id_of_tag(item.tag.p));
     }
     if (base.idx < log->epoch_idx)
         after.epoch = 0;
@@ -321,7 +341,7 @@ static int reencode(struct tl_log *log, struct tl_lane *lane, const struct tl_se
 
 static int reencode_kept(struct tl_log *log, struct tl_lane *lane)
 {
-    const struct tl_chain *chain = &log->lanes[TL_LANE_WS].chain;
+    const struct tl_chain *chain = &log->ws.chain;
     struct tl_mark at = log->tail;
     for (uint32_t s = 0; s < chain->n; s++) {
         const struct tl_segment *seg = tl_chain_at(chain, s);
@@ -341,20 +361,24 @@ static int reencode_kept(struct tl_log *log, struct tl_lane *lane)
 
 int tl_log_lane_open(struct tl_log *log, enum tl_lane_kind kind)
 {
-    struct tl_lane *lane = &log->lanes[kind];
     assert(kind != TL_LANE_SSE_TAGGED || log->sequence);
-    if (lane->on)
+    if (log->lanes[kind])
         return 0;
     /* Cursors of a lane's earlier life are gone with its subscribers; offsets may start anew. */
+    struct tl_lane *lane = tl_alloc(sizeof *lane);
+    if (!lane)
+        return -ENOMEM;
     tl_lane_init(lane, kind);
-    if (log->stream.on)
+    if (log->follow)
         lane->head_off = lane->tail_off = TL_FOLLOW_BASE_OFF;
     int r = reencode_kept(log, lane);
     if (r < 0) {
         tl_lane_deinit(lane);
+        tl_free(lane);
         return r;
     }
     lane->on = true;
+    log->lanes[kind] = lane;
     log->bytes = lane_bytes(log);
     return 0;
 }
@@ -363,6 +387,6 @@ void tl_log_lane_close(struct tl_log *log, enum tl_lane_kind kind)
 {
     if (kind == TL_LANE_WS)
         return;
-    tl_lane_deinit(&log->lanes[kind]);
+    drop_lane(log, kind);
     log->bytes = lane_bytes(log);
 }

@@ -26,26 +26,33 @@ struct tl_sequence_marks {
     uint64_t epoch; /* from behind it on continuity is proven */
 };
 
-struct tl_log {
-    const struct tl_log_limits *limits;
-    struct tl_lane lanes[TL_LANE_N]; /* TL_LANE_WS is always on */
-    struct tl_mark head, tail;       /* off is that of the WebSocket lane */
-    uint64_t bytes;                  /* of kept entries, all lanes in use */
-    uint64_t newest_idx;             /* the newest message, if any is kept */
-    uint64_t epoch;
-    uint64_t epoch_idx;            /* the first entry of this epoch */
-    bool name_line;                /* WebSocket frames begin with the source channel's name */
-    struct tl_stream_marks stream; /* feed/follow.h */
-    struct tl_sequence *sequence;  /* NULL: its entries have no numbers */
-    struct tl_bytes label;         /* the channel's name in the tokens of numbers */
-    struct tl_sequence_marks seqs;
+/* What a log that follows a stream has beside (feed/follow.h). */
+struct tl_follow {
+    struct tl_stream_marks marks;
     /* Older messages were put before the tail for somebody: until then so much more is kept. */
     struct {
         uint64_t until_ms, msgs, bytes;
     } held;
 };
 
-/* limits must outlive the log. Cannot fail; nothing is allocated until a message comes. */
+struct tl_log {
+    const struct tl_log_limits *limits;
+    struct tl_lane *lanes[TL_LANE_N]; /* NULL: nobody reads it; TL_LANE_WS is always there: */
+    struct tl_lane ws;
+    struct tl_mark head, tail; /* off is that of the WebSocket lane */
+    uint64_t bytes;            /* of kept entries, all lanes in use */
+    uint64_t newest_idx;       /* the newest message, if any is kept */
+    uint64_t epoch;
+    uint64_t epoch_idx;           /* the first entry of this epoch */
+    bool name_line;               /* WebSocket frames begin with the source channel's name */
+    struct tl_follow *follow;     /* NULL: it follows no stream */
+    struct tl_sequence *sequence; /* NULL: its entries have no numbers */
+    struct tl_bytes label;        /* the channel's name in the tokens of numbers */
+    struct tl_sequence_marks seqs;
+};
+
+/* limits must outlive the log. Cannot fail; nothing is allocated until a
+ * message comes. The log stays where it is. */
 void tl_log_init(struct tl_log *log, const struct tl_log_limits *limits, uint64_t epoch,
                  bool name_line);
 /* Number its entries in the process' sequence, under that name; both outlive it. Before anything
@@ -97,7 +104,7 @@ TL_MUST_USE int tl_log_lane_open(struct tl_log *log, enum tl_lane_kind kind);
 /* Nobody reads the lane any more: drop it. The WebSocket lane stays. */
 void tl_log_lane_close(struct tl_log *log, enum tl_lane_kind kind);
 
-/* The marks of a lane. */
+/* The marks of a lane that is there. */
 struct tl_mark tl_log_head(const struct tl_log *log, enum tl_lane_kind kind);
 struct tl_mark tl_log_tail(const struct tl_log *log, enum tl_lane_kind kind);
 

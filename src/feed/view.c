@@ -20,7 +20,8 @@ int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
     view->tail = update->tail;
     view->epoch = update->epoch;
     view->epoch_idx = update->epoch_idx;
-    view->stream = update->stream;
+    if (view->stream)
+        *view->stream = update->stream;
     view->seqs = update->seqs;
     view->events = update->events;
     while (view->chain.n > 1 && tl_chain_at(&view->chain, 1)->base.idx <= view->tail.idx)
@@ -31,7 +32,9 @@ int tl_view_apply(struct tl_view *view, const struct tl_view_update *update)
 void tl_view_deinit(struct tl_view *view)
 {
     tl_chain_deinit(&view->chain);
-    *view = (struct tl_view){0};
+    *view = (struct tl_view){.stream = view->stream};
+    if (view->stream)
+        *view->stream = (struct tl_stream_marks){0};
 }
 
 /* Where segment i ends for this view. */
@@ -151,16 +154,16 @@ static struct tl_mark back(const struct tl_view *view, uint64_t msgs_n, uint64_t
 /* What stands before the oldest entry that can be resumed from. */
 static struct tl_entry_id oldest_id(const struct tl_view *view)
 {
-    return view->tail.idx > view->epoch_idx ? view->stream.tail : view->stream.start;
+    return view->tail.idx > view->epoch_idx ? view->stream->tail : view->stream->start;
 }
 
 struct tl_position tl_view_position(const struct tl_view *view, struct tl_mark mark)
 {
-    if (!view->stream.on)
+    if (!tl_view_follows(view))
         return (struct tl_position){.epoch = view->epoch, .idx = mark.idx};
     struct tl_entry_id id =
         mark.idx > oldest_idx(view) ? tl_follow_id(&view->chain, mark.idx - 1) : oldest_id(view);
-    return tl_follow_position(&view->stream, mark.msg, id);
+    return tl_follow_position(view->stream, mark.msg, id);
 }
 
 /* Behind the entry with this id, or before the one with the next id, as nothing fits between: where
@@ -205,7 +208,7 @@ static bool find_position(const struct tl_view *view, const struct tl_position *
     uint64_t oldest = oldest_idx(view), behind = position->idx - position->id_idx;
     uint64_t left; /* messages from there to the head */
     struct tl_mark mark;
-    bool counts = counts_from(&view->stream, position->id);
+    bool counts = counts_from(view->stream, position->id);
     if (find_id(view, position->id, &mark)) {
         if (behind == 0) {
             *ret_from = mark;
@@ -214,9 +217,9 @@ static bool find_position(const struct tl_view *view, const struct tl_position *
         if (!counts)
             return false;
         left = view->head.msg - mark.msg - behind; /* more than there is wraps around */
-    } else if (counts && position->epoch == view->stream.epoch &&
+    } else if (counts && position->epoch == view->stream->epoch &&
                tl_entry_id_cmp(position->id, oldest_id(view)) < 0) {
-        left = view->head.msg + view->stream.ahead - position->idx;
+        left = view->head.msg + view->stream->ahead - position->idx;
     } else {
         return false;
     }
@@ -230,7 +233,7 @@ static bool find_position(const struct tl_view *view, const struct tl_position *
 bool tl_view_must_ask(const struct tl_view *view, const struct tl_position *position)
 {
     struct tl_mark from;
-    return view->stream.on && position->of_stream && !find_position(view, position, &from);
+    return tl_view_follows(view) && position->of_stream && !find_position(view, position, &from);
 }
 
 static enum tl_resume resume_stream(const struct tl_view *view, const struct tl_position *position,
@@ -239,9 +242,9 @@ static enum tl_resume resume_stream(const struct tl_view *view, const struct tl_
     if (find_position(view, position, ret_from))
         return TL_RESUME_FROM;
     struct tl_mark oldest = tl_chain_mark(&view->chain, oldest_idx(view), view->head);
-    uint64_t added = oldest.msg + view->stream.ahead;
-    if (position->epoch != view->stream.epoch || position->idx >= added ||
-        is_of_another(&view->stream, position->id) ||
+    uint64_t added = oldest.msg + view->stream->ahead;
+    if (position->epoch != view->stream->epoch || position->idx >= added ||
+        is_of_another(view->stream, position->id) ||
         tl_entry_id_cmp(position->id, oldest_id(view)) > 0)
         return TL_RESUME_VOID;
     *ret_from = oldest;
@@ -256,9 +259,9 @@ enum tl_resume tl_view_resume(const struct tl_view *view, struct tl_position pos
 {
     *ret_missed = 0;
     *ret_from = view->head;
-    if (view->stream.on && position.of_stream)
+    if (tl_view_follows(view) && position.of_stream)
         return resume_stream(view, &position, ret_from, ret_missed);
-    if (view->stream.on || position.of_stream || position.epoch != view->epoch ||
+    if (tl_view_follows(view) || position.of_stream || position.epoch != view->epoch ||
         position.idx < view->epoch_idx || position.idx > view->head.idx)
         return TL_RESUME_VOID;
     if (position.idx >= view->tail.idx) {

@@ -13,8 +13,8 @@ struct tl_view {
     struct tl_chain chain;
     struct tl_mark head, tail;
     uint64_t epoch;
-    uint64_t epoch_idx; /* the first entry of this epoch */
-    struct tl_stream_marks stream;
+    uint64_t epoch_idx;             /* the first entry of this epoch */
+    struct tl_stream_marks *stream; /* the owner's room for them; NULL: it follows no stream */
     struct tl_sequence_marks seqs;
     struct tl_lane_events events;
 };
@@ -26,7 +26,7 @@ struct tl_view_update {
     bool anew; /* and drops all that it has: older ones were put before */
     struct tl_mark head, tail;
     uint64_t epoch, epoch_idx;
-    struct tl_stream_marks stream;
+    struct tl_stream_marks stream; /* nothing where the view has no room */
     struct tl_sequence_marks seqs;
     struct tl_lane_events events;
 };
@@ -43,6 +43,7 @@ struct tl_range {
  * unusable and must be deinitialised. */
 TL_MUST_USE int tl_view_apply(struct tl_view *view, const struct tl_view_update *update);
 
+/* Empty again; the room for marks stays. */
 void tl_view_deinit(struct tl_view *view);
 
 /*
@@ -104,6 +105,12 @@ uint64_t tl_view_time_ms(const struct tl_view *view, uint64_t idx);
 
 /* Before the newest message that is kept, whatever its epoch; the tail if there is none. */
 struct tl_mark tl_view_newest(const struct tl_view *view);
+
+/* Does its log follow a stream, as far as it was told? */
+static inline bool tl_view_follows(const struct tl_view *view)
+{
+    return view->stream && view->stream->on;
+}
 
 /* Is there a control event behind that offset, kept or dropped? */
 static inline bool tl_view_has_event_behind(const struct tl_view *view, uint64_t off)

@@ -15,7 +15,7 @@ struct tl_channel;
 struct tl_channel_view;
 struct tl_worker;
 
-enum tl_attach_state {
+enum TL_SMALL tl_attach_state {
     TL_ATTACH_WAITING, /* not confirmed yet */
     TL_ATTACH_LIVE,
     TL_ATTACH_LOST,    /* was live; the link is down */
@@ -25,8 +25,8 @@ enum tl_attach_state {
 /* What was lost upstream since the last item. */
 struct tl_gaps {
     uint32_t n;
+    bool is_partly_unknown;    /* besides those that are known, others, nobody knows how many */
     uint64_t msgs;             /* messages known to be missed */
-    bool is_partly_unknown;    /* and others, nobody knows how many */
     struct tl_position behind; /* the newest: from there on nothing is missed */
     uint64_t behind_msg;       /* messages of the log before that */
 };
@@ -35,11 +35,11 @@ struct tl_gaps {
 struct tl_attachment {
     struct tl_list node; /* of its channel */
     struct tl_channel *channel;
-    enum tl_attach_state state;
-    enum tl_broker_status refusal; /* REFUSED: why */
     struct tl_gaps gaps;
     struct tl_segment *told; /* the last segment that the view was given; the view holds it */
-    bool anew;               /* the view is to be given all segments: told is NULL */
+    enum tl_attach_state state;
+    enum tl_broker_status refusal; /* REFUSED: why */
+    bool anew;                     /* the view is to be given all segments: told is NULL */
     bool changed;
 };
 

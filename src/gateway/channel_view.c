@@ -14,6 +14,20 @@ struct tl_bytes tl_channel_view_key(const struct tl_map_node *node)
     return tl_bytes(view->key, view->key_n);
 }
 
+/* False: no memory. */
+static bool make_seek(struct tl_channel_view *view)
+{
+    if (!tl_config_is_stream(view->rule))
+        return true;
+    view->seek = tl_zalloc(sizeof *view->seek);
+    if (!view->seek)
+        return false;
+    view->seek->view = view;
+    tl_list_init(&view->seek->node);
+    view->view.stream = &view->seek->marks;
+    return true;
+}
+
 static struct tl_channel_view *view_new(struct tl_worker *worker, struct tl_bytes key)
 {
     struct tl_channel_view *view = tl_zalloc(sizeof *view + key.n);
@@ -26,43 +40,48 @@ static struct tl_channel_view *view_new(struct tl_worker *worker, struct tl_byte
     view->leave_mail.deliver = tl_hub_on_leave;
     tl_list_init(&view->subscriptions);
     tl_list_init(&view->attachment.node);
-    tl_list_init(&view->seek_node);
     view->key_n = (uint16_t)key.n;
     memcpy(view->key, key.p, key.n);
     view->rule = tl_config_rule(worker->config, tl_channel_view_name(view));
+    if (!make_seek(view)) {
+        tl_free(view);
+        return NULL;
+    }
     tl_map_add(&worker->views, &view->node);
     worker->views_n++;
     tl_hub_post(worker->hub, worker, &view->join_mail);
     return view;
 }
 
-static void seek(struct tl_channel_view *view, struct tl_entry_id id)
+static void seek(struct tl_view_seek *seek, struct tl_entry_id id)
 {
-    view->seeking = true;
-    view->seek_id = id;
-    view->seek_mail.deliver = tl_hub_on_seek;
-    tl_hub_post(view->worker->hub, view->worker, &view->seek_mail);
+    struct tl_worker *worker = seek->view->worker;
+    seek->asked = true;
+    seek->id = id;
+    seek->mail.deliver = tl_hub_on_seek;
+    tl_hub_post(worker->hub, worker, &seek->mail);
 }
 
 bool tl_channel_view_settles(struct tl_channel_view *view, const struct tl_position *position,
                              uint32_t *due)
 {
+    struct tl_view_seek *s = view->seek;
     if (!tl_view_must_ask(&view->view, position))
         return true;
     if (*due != 0)
-        return (int32_t)(view->seeks_n - *due) >= 0;
-    bool is_newer = tl_entry_id_cmp(position->id, view->view.stream.head) > 0;
-    if (!view->seeking) {
-        *due = view->seeks_n + 1;
-        seek(view, position->id);
-    } else if (!is_newer && tl_entry_id_cmp(view->seek_id, position->id) <= 0) {
-        *due = view->seeks_n + 1;
+        return (int32_t)(s->answers_n - *due) >= 0;
+    bool is_newer = tl_entry_id_cmp(position->id, s->marks.head) > 0;
+    if (!s->asked) {
+        *due = s->answers_n + 1;
+        seek(s, position->id);
+    } else if (!is_newer && tl_entry_id_cmp(s->id, position->id) <= 0) {
+        *due = s->answers_n + 1;
     } else {
         /* It was asked for less, or before this client came. */
-        if (!view->seeks_next || tl_entry_id_cmp(position->id, view->next_seek_id) < 0)
-            view->next_seek_id = position->id;
-        view->seeks_next = true;
-        *due = view->seeks_n + 2;
+        if (!s->asks_next || tl_entry_id_cmp(position->id, s->next_id) < 0)
+            s->next_id = position->id;
+        s->asks_next = true;
+        *due = s->answers_n + 2;
     }
     if (*due == 0)
         (*due)++;
@@ -71,13 +90,14 @@ bool tl_channel_view_settles(struct tl_channel_view *view, const struct tl_posit
 
 void tl_channel_view_sought(struct tl_channel_view *view)
 {
-    view->seeking = false;
-    view->seeks_n++;
-    if (!view->seeks_next)
+    struct tl_view_seek *s = view->seek;
+    s->asked = false;
+    s->answers_n++;
+    if (!s->asks_next)
         return;
-    view->seeks_next = false;
+    s->asks_next = false;
     if (!view->leaving)
-        seek(view, view->next_seek_id);
+        seek(s, s->next_id);
 }
 
 int tl_subscription_open(struct tl_worker *worker, struct tl_subscription *sub,

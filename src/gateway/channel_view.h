@@ -37,21 +37,30 @@ struct tl_subscription {
     uint64_t next_ms;      /* a rule with an interval: nothing is sent before */
 };
 
+/* What a view has beside whose channel follows a stream: older messages for clients that come back
+ * (see tl_channel_view_settles()). The mail, its node and the id belong to the hub while `asked`.
+ */
+struct tl_view_seek {
+    struct tl_channel_view *view;
+    struct tl_mail mail;
+    struct tl_list node;
+    struct tl_entry_id id, next_id;
+    bool asked, asks_next;
+    uint32_t answers_n;
+    struct tl_stream_marks marks; /* the view's */
+};
+
 struct tl_channel_view {
     struct tl_map_node node; /* of the worker's views, by key; unlinked when leaving */
     struct tl_worker *worker;
     struct tl_attachment attachment; /* the hub's */
     struct tl_mail join_mail, leave_mail;
-    /* Older messages of a stream, for clients that come back (see tl_channel_view_settles()). The
-     * mail, its node and the id belong to the hub while `seeking`. */
-    struct tl_mail seek_mail;
-    struct tl_list seek_node;
-    struct tl_entry_id seek_id;
-    struct tl_entry_id next_seek_id;
-    bool seeking, seeks_next;
-    uint32_t seeks_n;                  /* answered */
+    struct tl_view_seek *seek;         /* NULL: its rule is of no stream */
     struct tl_view_snapshot *snapshot; /* NULL: never asked for */
     _Atomic uint32_t subscribers_n;    /* written by the worker, read by the hub */
+    uint16_t expired_n;                /* how often it was stale: see tl_session.expired_n */
+    enum tl_lane_kind lane;
+    enum tl_attach_state state;
     /* Entries that the log holds, told or not: written by the hub before a publish is answered,
      * read by the worker (release, acquire). Who subscribes between the two waits for the batch
      * that is on its way, or would get what was published before it came as if it were live. */
@@ -59,12 +68,9 @@ struct tl_channel_view {
     struct tl_view view;
     const struct tl_channel_rule *rule;
     struct tl_list subscriptions;
-    enum tl_attach_state state;
     enum tl_broker_status refusal;
     bool leaving;
-    bool stale;         /* no message for the rule's stale_after */
-    uint16_t expired_n; /* how often it became so: see tl_session.expired_n */
-    enum tl_lane_kind lane;
+    bool stale; /* no message for the rule's stale_after */
     uint16_t key_n;
     uint8_t key[]; /* the lane's number, then the channel's name */
 };
@@ -86,7 +92,7 @@ struct tl_bytes tl_channel_view_key(const struct tl_map_node *node);
 
 /*
  * May somebody with that position be acknowledged now? If not, the stream is asked for what is
- * wanting, and the answer counted in seeks_n comes with tl_worker_on_sought(). *due, 0 at first,
+ * wanting, and the answer counted in answers_n comes with tl_worker_on_sought(). *due, 0 at first,
  * is the client's: after so many answers there is nothing to wait for any more.
  */
 bool tl_channel_view_settles(struct tl_channel_view *view, const struct tl_position *position,

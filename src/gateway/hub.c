@@ -94,7 +94,7 @@ static void init_log(struct tl_hub *hub, struct tl_channel *channel)
                 channel->pattern && channel->pattern->name_line);
     tl_log_number(&channel->log, &hub->sequence, channel_name(channel));
     if (channel->stream)
-        tl_log_follow(&channel->log);
+        tl_log_follow(&channel->log, &channel->stream->follow);
 }
 
 /* Neighbours of the rule: those of the standard one stand behind the others. */
@@ -103,6 +103,30 @@ static struct tl_hub_rule *kin_of(const struct tl_hub *hub, const struct tl_chan
     const struct tl_config *config = hub->config;
     bool standard = rule == &config->standard;
     return &hub->rules[standard ? config->rules_n : (size_t)(rule - config->rules)];
+}
+
+/* What its rule asks for. False: no memory. */
+static bool make_parts(struct tl_channel *channel)
+{
+    bool is_stream = !channel->pattern && tl_config_is_stream(channel->rule);
+    bool ages = channel->rule->stale_after_ms > 0;
+    if (is_stream && (channel->stream = tl_zalloc(sizeof *channel->stream))) {
+        channel->stream->rule = &channel->rule->stream;
+        tl_list_init(&channel->stream->seekers);
+        tl_list_init(&channel->stream->sought);
+    }
+    if (ages && (channel->age = tl_zalloc(sizeof *channel->age))) {
+        channel->age->channel = channel;
+        tl_list_init(&channel->age->node);
+    }
+    return is_stream == (channel->stream != NULL) && ages == (channel->age != NULL);
+}
+
+static void free_with_parts(struct tl_channel *channel)
+{
+    tl_free(channel->stream);
+    tl_free(channel->age);
+    tl_free(channel);
 }
 
 /* The channel, made if needed; NULL with no memory or too many channels. */
@@ -123,16 +147,15 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
     channel->pattern = find_pattern(hub, name);
     channel->rule = tl_config_rule(hub->config, name);
     channel->kin = kin_of(hub, channel->rule);
-    if (!channel->pattern && tl_config_is_stream(channel->rule))
-        channel->stream = &channel->rule->stream;
+    if (!make_parts(channel)) {
+        free_with_parts(channel);
+        return NULL;
+    }
     tl_channel_init(&channel->life, linger_of(hub, channel->rule), tl_hub_link_is_up(hub, channel));
     init_log(hub, channel);
-    tl_list_init(&channel->seekers);
-    tl_list_init(&channel->sought);
     tl_list_init(&channel->dirty);
     tl_list_init(&channel->evictable);
     tl_list_init(&channel->lingering);
-    tl_list_init(&channel->ageing);
     tl_list_init(&channel->attachments);
     tl_list_append(&hub->order, &channel->order);
     tl_map_add(&hub->channels, &channel->node);
@@ -150,13 +173,14 @@ static void free_channel(struct tl_hub *hub, struct tl_channel *channel)
     tl_list_remove(&channel->dirty);
     tl_list_remove(&channel->evictable);
     tl_list_remove(&channel->lingering);
-    tl_list_remove(&channel->ageing);
+    if (channel->age)
+        tl_list_remove(&channel->age->node);
     tl_hub_free_snapshot(hub, channel);
     hub->unsubscribing_n -= channel->unsubscribing;
     tl_log_deinit(&channel->log);
     tl_hub_count_bytes(hub, channel);
     tl_metric_add(TL_M_CHANNELS, -1);
-    tl_free(channel);
+    free_with_parts(channel);
 }
 
 /* --- the channel's life --- */
@@ -344,7 +368,8 @@ void tl_hub_on_leave(struct tl_mail *mail)
     }
     /* Back through its own mail and not through a batch: that needs no memory. Nothing follows. */
     tl_list_remove(&view->attachment.node);
-    tl_list_remove(&view->seek_node);
+    if (view->seek)
+        tl_list_remove(&view->seek->node);
     if (view->snapshot)
         tl_list_remove(&view->snapshot->node);
     if (--channel->lane_views[view->lane] == 0) {
@@ -554,7 +579,7 @@ const struct tl_broker_events tl_hub_broker_events = {
 static void close_idle_lanes(struct tl_hub *hub, struct tl_channel *channel, uint64_t now_ms)
 {
     for (int kind = 0; kind < TL_LANE_N; kind++) {
-        if (!channel->log.lanes[kind].on || channel->lane_views[kind] > 0 ||
+        if (!channel->log.lanes[kind] || channel->lane_views[kind] > 0 ||
             now_ms < channel->lane_idle_ms[kind] + hub->config->linger_ms)
             continue;
         tl_log_lane_close(&channel->log, (enum tl_lane_kind)kind);

@@ -23,7 +23,7 @@ static uint32_t untold_segments(const struct tl_chain *chain, const struct tl_se
 
 static const struct tl_chain *lane_chain(struct tl_attachment *attachment)
 {
-    return &attachment->channel->log.lanes[tl_hub_view_of(attachment)->lane].chain;
+    return &attachment->channel->log.lanes[tl_hub_view_of(attachment)->lane]->chain;
 }
 
 static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
@@ -59,10 +59,11 @@ static void fill_item(struct tl_hub *hub, struct tl_attachment *attachment,
         .tail = tl_log_tail(&channel->log, lane),
         .epoch = channel->log.epoch,
         .epoch_idx = channel->log.epoch_idx,
-        .stream = channel->log.stream,
         .seqs = channel->log.seqs,
-        .events = channel->log.lanes[lane].events,
+        .events = channel->log.lanes[lane]->events,
     };
+    if (channel->stream)
+        item->update.stream = channel->stream->follow.marks;
 }
 
 static bool is_for(struct tl_attachment *attachment, const struct tl_worker *worker)

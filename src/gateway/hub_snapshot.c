@@ -42,28 +42,30 @@ struct tl_hub_snapshot {
 
 static void refresh(struct tl_hub *hub, struct tl_channel *channel)
 {
-    if (channel->rule->stale_after_ms == 0)
+    struct tl_hub_age *age = channel->age;
+    if (!age)
         return;
     channel->stale = false;
-    channel->fresh_ms = tl_loop_now_ms(hub->loop);
-    channel->fresh_epoch = channel->log.epoch;
-    tl_list_remove(&channel->ageing);
-    tl_list_append(&channel->kin->ageing, &channel->ageing);
+    age->fresh_ms = tl_loop_now_ms(hub->loop);
+    age->fresh_epoch = channel->log.epoch;
+    tl_list_remove(&age->node);
+    tl_list_append(&channel->kin->ageing, &age->node);
 }
 
 void tl_hub_note_live(struct tl_hub *hub, struct tl_channel *channel)
 {
-    if (channel->fresh_epoch != channel->log.epoch)
+    if (channel->age && channel->age->fresh_epoch != channel->log.epoch)
         refresh(hub, channel);
 }
 
 static void expire(struct tl_hub *hub, struct tl_list *ageing, uint64_t now_ms)
 {
     while (!tl_list_empty(ageing)) {
-        struct tl_channel *channel = TL_CONTAINER(ageing->next, struct tl_channel, ageing);
-        if (now_ms < channel->fresh_ms + channel->rule->stale_after_ms)
+        struct tl_hub_age *age = TL_CONTAINER(ageing->next, struct tl_hub_age, node);
+        struct tl_channel *channel = age->channel;
+        if (now_ms < age->fresh_ms + channel->rule->stale_after_ms)
             return;
-        tl_list_remove(&channel->ageing);
+        tl_list_remove(&age->node);
         channel->stale = true;
         tl_metric_add(TL_M_CHANNELS_EXPIRED, 1);
         tl_hub_change(hub, channel);
@@ -75,7 +77,7 @@ static void expire(struct tl_hub *hub, struct tl_list *ageing, uint64_t now_ms)
 static bool has_message(const struct tl_log *log)
 {
     uint64_t idx = log->tail.idx > log->epoch_idx ? log->tail.idx : log->epoch_idx;
-    return tl_chain_mark(&log->lanes[TL_LANE_WS].chain, idx, log->head).msg < log->head.msg;
+    return tl_chain_mark(&log->ws.chain, idx, log->head).msg < log->head.msg;
 }
 
 static void answer(struct tl_view_snapshot *asker, uint64_t epoch, uint64_t again_ms,

@@ -18,37 +18,53 @@ struct tl_hub_rule {
     struct tl_list ageing;    /* with stale_after: by their newest message, the oldest first */
 };
 
+/* What a channel has beside whose rule has stale_after. */
+struct tl_hub_age {
+    struct tl_list node; /* on its rule's list from when it is live until it is stale */
+    struct tl_channel *channel;
+    uint64_t fresh_ms;    /* the newest message, or when it became live */
+    uint64_t fresh_epoch; /* of the log then */
+};
+
+/* What a channel has beside whose source is a stream. */
+struct tl_hub_stream {
+    const struct tl_stream_rule *rule;
+    struct tl_follow follow; /* of its log */
+    struct tl_list seekers;  /* views that want older messages, by their seek's node */
+    struct tl_list sought;   /* those for which they are read now */
+};
+
 struct tl_channel {
     struct tl_map_node node;
     struct tl_list order; /* of all channels */
     struct tl_list dirty;
     struct tl_list evictable; /* on the hub's list while it keeps more than one entry */
     struct tl_list lingering; /* on its rule's list while its life says so */
-    struct tl_list ageing;    /* on its rule's list from when it is live until it is stale */
-    uint64_t fresh_ms;        /* the newest message, or when it became live */
-    uint64_t fresh_epoch;     /* of the log then */
     const struct tl_channel_rule *rule;
     struct tl_hub_rule *kin;          /* of all channels with that rule */
     struct tl_hub_snapshot *snapshot; /* hub_snapshot.c: what its key held; NULL: never asked */
     struct tl_list attachments;
-    const struct tl_pattern *pattern;    /* NULL: a plain channel */
-    const struct tl_stream_rule *stream; /* NULL: its source is no stream */
-    struct tl_list seekers;              /* views that want older messages, by their seek_node */
-    struct tl_list sought;               /* those for which they are read now */
+    const struct tl_pattern *pattern; /* NULL: a plain channel */
+    struct tl_hub_stream *stream;     /* NULL: its source is no stream */
+    struct tl_hub_age *age;           /* NULL: its rule has no stale_after */
     struct tl_channel_life life;
     struct tl_log log;
     uint64_t unflushed_msgs, unflushed_bytes; /* appended since the workers were told */
     uint64_t kept_bytes;                      /* log.bytes as counted in the totals */
+    uint64_t lane_idle_ms[TL_LANE_N];         /* when its last view left */
+    uint64_t lingering_until_ms;              /* as it stands on the list */
     uint32_t lane_views[TL_LANE_N];
-    uint64_t lane_idle_ms[TL_LANE_N]; /* when its last view left */
-    uint64_t lingering_until_ms;      /* as it stands on the list */
-    bool stale;                       /* no message for the rule's stale_after */
-    bool unsubscribing;               /* as counted */
-    bool gap_due;                     /* continuity broke: told when it is live again */
-    bool gap_untold; /* SSE clients could not be told for want of memory: before anything else */
+    bool stale;         /* no message for the rule's stale_after */
+    bool unsubscribing; /* as counted */
+    bool gap_due;       /* continuity broke: told when it is live again */
+    bool gap_untold;    /* SSE clients could not be told for want of memory: before anything else */
     uint8_t name_n;
     uint8_t name[];
 };
+
+/* With its name, the heap's and the maps' share, a channel with one subscriber and no history costs
+ * no more than 1 KiB. What few channels need stands outside. */
+_Static_assert(sizeof(struct tl_channel) + sizeof(struct tl_channel_view) <= 896, "small");
 
 struct tl_hub {
     const struct tl_config *config;

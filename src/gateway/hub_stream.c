@@ -11,10 +11,10 @@ static const char no_memory[] = "out of memory";
 int tl_hub_follow(struct tl_hub *hub, struct tl_channel *channel)
 {
     const struct tl_log *log = &channel->log;
-    struct tl_stream_place held = {log->stream.epoch, log->stream.head,
-                                   log->head.msg + log->stream.ahead};
+    struct tl_stream_place held = {log->follow->marks.epoch, log->follow->marks.head,
+                                   log->head.msg + log->follow->marks.ahead};
     return hub->broker->ops->follow(hub->broker, tl_bytes(channel->name, channel->name_n),
-                                    channel->stream, &held);
+                                    channel->stream->rule, &held);
 }
 
 static struct tl_channel *find(const struct tl_hub *hub, struct tl_bytes name)
@@ -63,31 +63,31 @@ void tl_hub_on_entry(void *arg, struct tl_bytes name, const struct tl_stream_ent
     if (tl_hub_append(hub, channel, &message))
         return;
     const struct tl_log *log = &channel->log;
-    struct tl_stream_place place = {log->stream.epoch, entry->id,
-                                    log->head.msg + log->stream.ahead + 1};
+    struct tl_stream_place place = {log->follow->marks.epoch, entry->id,
+                                    log->head.msg + log->follow->marks.ahead + 1};
     tl_hub_on_place(hub, name, &place, TL_STREAM_GAP, 1, no_memory);
 }
 
 /* ---- older messages ---- */
 
-static void answer(struct tl_channel_view *view)
+static void answer(struct tl_view_seek *seek)
 {
-    tl_list_remove(&view->seek_node);
-    view->seek_mail.deliver = tl_worker_on_sought;
-    tl_mailbox_post(tl_loop_mailbox(view->worker->loop), &view->seek_mail);
+    tl_list_remove(&seek->node);
+    seek->mail.deliver = tl_worker_on_sought;
+    tl_mailbox_post(tl_loop_mailbox(seek->view->worker->loop), &seek->mail);
 }
 
 static void answer_all(struct tl_channel *channel)
 {
-    while (!tl_list_empty(&channel->sought))
-        answer(TL_CONTAINER(channel->sought.next, struct tl_channel_view, seek_node));
+    while (!tl_list_empty(&channel->stream->sought))
+        answer(TL_CONTAINER(channel->stream->sought.next, struct tl_view_seek, node));
 }
 
 static struct tl_entry_id oldest_wanted(const struct tl_list *seekers)
 {
     struct tl_entry_id oldest = {UINT64_MAX, UINT64_MAX};
     for (const struct tl_list *l = seekers->next; l != seekers; l = l->next) {
-        struct tl_entry_id id = TL_CONTAINER(l, struct tl_channel_view, seek_node)->seek_id;
+        struct tl_entry_id id = TL_CONTAINER(l, struct tl_view_seek, node)->id;
         if (tl_entry_id_cmp(id, oldest) < 0)
             oldest = id;
     }
@@ -99,28 +99,29 @@ static struct tl_entry_id oldest_wanted(const struct tl_list *seekers)
 static struct tl_log_limits room_before(const struct tl_hub *hub, const struct tl_log *log)
 {
     struct tl_log_limits max = {2 * log->limits->msgs_max, 2 * log->limits->bytes_max, 0};
-    if (log->tail.idx < log->epoch_idx || log->held.msgs >= max.msgs_max ||
-        log->held.bytes >= max.bytes_max || hub->logs_bytes >= hub->config->logs_bytes_max)
+    if (log->tail.idx < log->epoch_idx || log->follow->held.msgs >= max.msgs_max ||
+        log->follow->held.bytes >= max.bytes_max || hub->logs_bytes >= hub->config->logs_bytes_max)
         return (struct tl_log_limits){0};
-    return (struct tl_log_limits){max.msgs_max - log->held.msgs, max.bytes_max - log->held.bytes,
-                                  0};
+    return (struct tl_log_limits){max.msgs_max - log->follow->held.msgs,
+                                  max.bytes_max - log->follow->held.bytes, 0};
 }
 
 void tl_hub_seek(struct tl_hub *hub, struct tl_channel *channel)
 {
     struct tl_log *log = &channel->log;
     uint64_t now_ms = tl_loop_now_ms(hub->loop);
-    if (tl_list_empty(&channel->seekers) || !tl_list_empty(&channel->sought) || !hub->streams_up ||
-        !tl_channel_is_subscribed(&channel->life))
+    struct tl_hub_stream *stream = channel->stream;
+    if (!stream || tl_list_empty(&stream->seekers) || !tl_list_empty(&stream->sought) ||
+        !hub->streams_up || !tl_channel_is_subscribed(&channel->life))
         return;
-    struct tl_entry_id from = oldest_wanted(&channel->seekers);
+    struct tl_entry_id from = oldest_wanted(&stream->seekers);
     struct tl_entry_id to = tl_log_oldest(log).id;
-    tl_list_splice(&channel->sought, &channel->seekers);
+    tl_list_splice(&stream->sought, &stream->seekers);
     if (tl_entry_id_cmp(from, to) <= 0)
         tl_log_hold(log, now_ms, now_ms + HOLD_MS); /* so that what is read fits to it */
     struct tl_log_limits room = room_before(hub, log);
     if (room.msgs_max == 0)
-        from = log->stream.head; /* the end of the stream is read again in any case */
+        from = log->follow->marks.head; /* the end of the stream is read again in any case */
     if (hub->broker->ops->seek(hub->broker, tl_bytes(channel->name, channel->name_n), from, to,
                                room.msgs_max, room.bytes_max) == 0)
         return;
@@ -130,7 +131,8 @@ void tl_hub_seek(struct tl_hub *hub, struct tl_channel *channel)
 
 void tl_hub_forget_seek(struct tl_channel *channel)
 {
-    tl_list_splice(&channel->seekers, &channel->sought);
+    if (channel->stream)
+        tl_list_splice(&channel->stream->seekers, &channel->stream->sought);
 }
 
 static void extend(struct tl_hub *hub, struct tl_channel *channel,
@@ -176,12 +178,12 @@ void tl_hub_on_sought(void *arg, struct tl_bytes name, const struct tl_stream_ra
 
 void tl_hub_on_seek(struct tl_mail *mail)
 {
-    struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, seek_mail);
-    struct tl_channel *channel = view->attachment.channel;
+    struct tl_view_seek *seek = TL_CONTAINER(mail, struct tl_view_seek, mail);
+    struct tl_channel *channel = seek->view->attachment.channel;
     if (!channel) {
-        answer(view);
+        answer(seek);
         return;
     }
-    tl_list_append(&channel->seekers, &view->seek_node);
-    tl_hub_seek(view->worker->hub, channel);
+    tl_list_append(&channel->stream->seekers, &seek->node);
+    tl_hub_seek(seek->view->worker->hub, channel);
 }

@@ -231,7 +231,7 @@ static void place_behind(struct tl_member *m, uint64_t seq)
     uint64_t missed;
     m->floor = seq;
     m->outcome = tl_view_resume_behind(view, seq, &from);
-    if (asked->resumes && (m->outcome != TL_RESUME_VOID || !view->stream.on) &&
+    if (asked->resumes && (m->outcome != TL_RESUME_VOID || !tl_view_follows(view)) &&
         !tl_view_must_ask(view, &asked->position) &&
         tl_view_resume(view, asked->position, &placed, &missed) == TL_RESUME_FROM &&
         placed.idx >= from.idx) {

@@ -422,7 +422,7 @@ static void fan_out_all(struct tl_batch *batch)
 
 void tl_worker_on_sought(struct tl_mail *mail)
 {
-    struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_channel_view, seek_mail);
+    struct tl_channel_view *view = TL_CONTAINER(mail, struct tl_view_seek, mail)->view;
     tl_channel_view_sought(view);
     tl_worker_acknowledge(view);
 }
@@ -484,6 +484,7 @@ void tl_worker_on_left(struct tl_mail *mail)
     forget_range(worker);
     tl_view_deinit(&view->view);
     tl_snapshot_free(view);
+    tl_free(view->seek);
     tl_free(view);
     worker->views_n--;
     check_drained(worker);

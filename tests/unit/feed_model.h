@@ -157,7 +157,7 @@ static inline int model_append_control(struct model *m, uint8_t tells)
     struct model_entry *e = model_push(m);
     e->control = true;
     e->tells = tells;
-    e->sse_shows = m->log.lanes[TL_LANE_SSE].on;
+    e->sse_shows = m->log.lanes[TL_LANE_SSE];
     e->sse_bytes = e->sse_shows ? n : 0;
     return 0;
 }
@@ -169,7 +169,7 @@ static inline void model_new_epoch(struct model *m)
 
 static inline int model_open_sse(struct model *m)
 {
-    bool was_on = m->log.lanes[TL_LANE_SSE].on;
+    bool was_on = m->log.lanes[TL_LANE_SSE];
     int r = tl_log_lane_open(&m->log, TL_LANE_SSE);
     if (r < 0 || was_on)
         return r;
@@ -184,7 +184,7 @@ static inline int model_open_sse(struct model *m)
 
 static inline uint64_t model_entry_bytes(const struct model *m, uint64_t i)
 {
-    return m->entries[i].ws_bytes + (m->log.lanes[TL_LANE_SSE].on ? m->entries[i].sse_bytes : 0);
+    return m->entries[i].ws_bytes + (m->log.lanes[TL_LANE_SSE] ? m->entries[i].sse_bytes : 0);
 }
 
 static inline uint64_t model_bytes(const struct model *m)
@@ -222,7 +222,7 @@ static inline uint64_t model_largest_lane(const struct model *m)
         if (m->entries[i].control)
             continue;
         ws += m->entries[i].ws_bytes;
-        sse += m->log.lanes[TL_LANE_SSE].on ? m->entries[i].sse_bytes : 0;
+        sse += m->log.lanes[TL_LANE_SSE] ? m->entries[i].sse_bytes : 0;
     }
     return ws > sse ? ws : sse;
 }
@@ -381,7 +381,7 @@ struct reader {
 static inline struct tl_view_update reader_update(struct reader *r, const struct tl_log *log,
                                                   struct tl_segment **segs)
 {
-    const struct tl_chain *chain = &log->lanes[r->lane].chain;
+    const struct tl_chain *chain = &log->lanes[r->lane]->chain;
     uint32_t n = 0;
     while (n < chain->n && tl_chain_at(chain, chain->n - 1 - n) != r->told)
         n++;
@@ -396,7 +396,7 @@ static inline struct tl_view_update reader_update(struct reader *r, const struct
         .tail = tl_log_tail(log, r->lane),
         .epoch = log->epoch,
         .epoch_idx = log->epoch_idx,
-        .events = log->lanes[r->lane].events,
+        .events = log->lanes[r->lane]->events,
     };
 }
 

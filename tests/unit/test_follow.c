@@ -20,7 +20,9 @@
 struct stream {
     struct tl_log_limits limits;
     struct tl_log log;
+    struct tl_follow follow;
     struct tl_view view[TL_LANE_N];
+    struct tl_stream_marks marks[TL_LANE_N]; /* of the views */
     struct tl_stream_entry entries[ENTRIES];
     char texts[ENTRIES][40];
     uint64_t n; /* added so far */
@@ -51,7 +53,9 @@ static void start(uint64_t msgs_max, uint64_t added)
         st.entries[i] = (struct tl_stream_entry){id_of(i), tl_bytes(st.texts[i], (size_t)n)};
     }
     tl_log_init(&st.log, &st.limits, 77, false);
-    tl_log_follow(&st.log);
+    tl_log_follow(&st.log, &st.follow);
+    for (int kind = 0; kind < TL_LANE_N; kind++)
+        st.view[kind].stream = &st.marks[kind];
     tl_log_follow_at(&st.log, &(struct tl_stream_place){EPOCH, position_of(added).id, added}, false,
                      false);
 }
@@ -82,7 +86,7 @@ static void control(void)
 /* The view is given everything anew. */
 static struct tl_view *look(enum tl_lane_kind kind)
 {
-    const struct tl_chain *chain = &st.log.lanes[kind].chain;
+    const struct tl_chain *chain = &st.log.lanes[kind]->chain;
     struct tl_segment *segs[256];
     assert_true(chain->n <= 256);
     for (uint32_t i = 0; i < chain->n; i++)
@@ -95,7 +99,7 @@ static struct tl_view *look(enum tl_lane_kind kind)
         .tail = tl_log_tail(&st.log, kind),
         .epoch = st.log.epoch,
         .epoch_idx = st.log.epoch_idx,
-        .stream = st.log.stream,
+        .stream = st.follow.marks,
     };
     assert_int_equal(tl_view_apply(&st.view[kind], &update), 0);
     return &st.view[kind];

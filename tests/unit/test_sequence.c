@@ -142,7 +142,7 @@ static void append(size_t i, bool control)
 static void look(size_t i, enum tl_lane_kind kind, struct tl_view *view)
 {
     const struct tl_log *log = &w.logs[i];
-    const struct tl_chain *chain = &log->lanes[kind].chain;
+    const struct tl_chain *chain = &log->lanes[kind]->chain;
     struct tl_segment *segs[512];
     assert_true(chain->n <= 512);
     for (uint32_t s = 0; s < chain->n; s++)
@@ -155,9 +155,10 @@ static void look(size_t i, enum tl_lane_kind kind, struct tl_view *view)
         .tail = tl_log_tail(log, kind),
         .epoch = log->epoch,
         .epoch_idx = log->epoch_idx,
-        .stream = log->stream,
         .seqs = log->seqs,
     };
+    if (log->follow)
+        update.stream = log->follow->marks;
     assert_int_equal(tl_view_apply(view, &update), 0);
 }
 
@@ -218,7 +219,7 @@ static void numbers_are_found_whatever_is_dropped_and_renewed(void **state)
                 append(i, what < 12);
             tl_log_evict(log, 1);
             if (what < 20)
-                check_view(i, log->lanes[TL_LANE_SSE_TAGGED].on ? TL_LANE_SSE_TAGGED : TL_LANE_WS);
+                check_view(i, log->lanes[TL_LANE_SSE_TAGGED] ? TL_LANE_SSE_TAGGED : TL_LANE_WS);
         }
         close_world();
     }
@@ -369,7 +370,9 @@ static void older_entries_of_a_stream_are_before_every_number(void **state)
     static const struct tl_stream_place place = {7, {100, 0}, 50};
     struct tl_stream_entry older[3] = {
         {{90, 0}, TL_LIT("p")}, {{95, 0}, TL_LIT("q")}, {{100, 0}, TL_LIT("r")}};
-    struct tl_view view = {0};
+    struct tl_follow follow;
+    struct tl_stream_marks marks = {0};
+    struct tl_view view = {.stream = &marks};
     struct tl_mark from;
     (void)state;
     memset(&w, 0, sizeof w);
@@ -377,7 +380,7 @@ static void older_entries_of_a_stream_are_before_every_number(void **state)
     w.limits = (struct tl_log_limits){4, 1u << 20, 1000};
     tl_log_init(&w.logs[0], &w.limits, 1, false);
     tl_log_number(&w.logs[0], &w.sequence, TL_LIT("s"));
-    tl_log_follow(&w.logs[0]);
+    tl_log_follow(&w.logs[0], &follow);
     tl_log_follow_at(&w.logs[0], &place, false, false);
     assert_int_equal(tl_log_lane_open(&w.logs[0], TL_LANE_SSE_TAGGED), 0);
     struct tl_message message = {.payload = TL_LIT("x"), .id = {101, 0}};

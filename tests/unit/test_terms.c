@@ -113,7 +113,7 @@ struct channel {
 static void tell(struct channel *ch)
 {
     struct tl_segment *segs[8];
-    const struct tl_chain *chain = &ch->log.lanes[TL_LANE_WS].chain;
+    const struct tl_chain *chain = &ch->log.ws.chain;
     struct tl_view_update update = {
         .segs = segs,
         .head = tl_log_head(&ch->log, TL_LANE_WS),

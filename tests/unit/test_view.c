@@ -342,7 +342,7 @@ static void segments_before_the_tail_are_let_go_at_once(void **state)
         assert_int_equal(model_append(&m, 70000, false, tl_bytes(NULL, 0)), 0);
     assert_int_equal(reader_tell(&r, &m.log), 0);
     model_evict_half(&m);
-    assert_int_equal(m.log.lanes[TL_LANE_WS].chain.n, 2);
+    assert_int_equal(m.log.ws.chain.n, 2);
     assert_int_equal(tl_metric_get(TL_M_RETIRED_BYTES), 2 * 70010); /* the view has them still */
     assert_int_equal(reader_tell(&r, &m.log), 0);
     assert_int_equal(r.view.chain.n, 2);
@@ -512,8 +512,8 @@ static void apply_without_memory_leaks_nothing(void **state)
         tl_alloc_fail(0, 0);
         assert_true(result == 0 || result == -ENOMEM);
         tl_view_deinit(&r.view);
-        for (uint32_t i = 0; i < m.log.lanes[TL_LANE_WS].chain.n; i++)
-            assert_int_equal(tl_chain_at(&m.log.lanes[TL_LANE_WS].chain, i)->refs, 1);
+        for (uint32_t i = 0; i < m.log.ws.chain.n; i++)
+            assert_int_equal(tl_chain_at(&m.log.ws.chain, i)->refs, 1);
         if (result == 0) {
             assert_true(skip > 1);
             break;

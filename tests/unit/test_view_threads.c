@@ -170,7 +170,7 @@ static void *read_all(void *arg)
 /* As the hub does. */
 static void tell(struct reader *r, const struct tl_log *log, bool last)
 {
-    const struct tl_chain *chain = &log->lanes[r->lane].chain;
+    const struct tl_chain *chain = &log->lanes[r->lane]->chain;
     uint32_t n = 0;
     while (n < chain->n && tl_chain_at(chain, chain->n - 1 - n) != r->told)
         n++;
