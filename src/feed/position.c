@@ -63,9 +63,13 @@ bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
     return true;
 }
 
+/* What stands for itself wherever it is put, RFC 3986 2.3: a client cuts the token at its `@`, and
+ * puts it into a query as it is. */
 static bool is_plain(uint8_t c)
 {
-    return c > 0x20 && c < 0x7F && c != '%' && c != ';';
+    uint8_t lower = tl_ascii_lower(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+           c == '_' || c == '~';
 }
 
 size_t tl_sequence_print_tag(struct tl_bytes name, char out[TL_SEQUENCE_TEXT_MAX])

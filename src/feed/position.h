@@ -41,8 +41,9 @@ struct tl_sequence {
 #define TL_SEQUENCE_TEXT_MAX (39 + 3 * 255) /* 16 + 1 + 20 + 1, the channel and a NUL */
 
 /*
- * Writes the token and a NUL; returns its length. name: 0 to 255 bytes; all of it but printable
- * ASCII, and `%` and `;`, is percent-encoded, so that headers, JavaScript and URLs carry it.
+ * Writes the token and a NUL; returns its length. name: 0 to 255 bytes; all of it but letters,
+ * digits and `-._~` is percent-encoded, so that headers, JavaScript and URLs carry it, and the name
+ * is what stands behind the one `@`.
  */
 size_t tl_sequence_print(struct tl_sequence sequence, struct tl_bytes name,
                          char out[TL_SEQUENCE_TEXT_MAX]);

@@ -112,6 +112,19 @@ def test_names_come_back_from_the_tag_as_they_were(gateway, name):
     assert back.event().data == b"2"
 
 
+def test_an_id_goes_behind_since_as_it_is(gateway):
+    """As docs/protocol.md says: cut at the `@`, and put into the URL of the next stream unchanged."""
+    g, name = gateway(), "a@b&ch=c#d+e"
+    client = Many(g, [name, "z"]).acked()
+    g.publish(quote(name, safe=""), b"1")
+    event = client.event()
+    assert unquote(event.id.split("@")[1]) == name
+    g.publish("z", b"2")
+    back = Many(g, [name], "since=" + event.id + "&ch=z").acked()
+    assert g.metric("subscriptions") == 4
+    assert back.tagged() == ("z", b"2")
+
+
 def test_each_channel_is_had_once(gateway):
     g = gateway()
     client = Many(g, ["a", "b", "a", "a"]).acked()

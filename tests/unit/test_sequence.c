@@ -54,6 +54,16 @@ static void tokens_come_back_as_they_were(void **state)
         TL_SEQUENCE_TEXT_MAX - 1);
 }
 
+/* A client cuts at the `@`, and puts the rest behind `&since=` as it is. */
+static void a_tag_has_nothing_that_a_url_or_a_client_takes_for_its_own(void **state)
+{
+    static const char name[] = "a@b#c&ch=d+e?f/g:h\"i~j-k._Z9";
+    char text[TL_SEQUENCE_TEXT_MAX];
+    (void)state;
+    tl_sequence_print_tag(tl_bytes_str(name), text);
+    assert_string_equal(text, "@a%40b%23c%26ch%3Dd%2Be%3Ff%2Fg%3Ah%22i~j-k._Z9");
+}
+
 static void what_is_no_token_is_refused(void **state)
 {
     static const char *const texts[] = {
@@ -406,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_come_back_as_they_were),
+        cmocka_unit_test(a_tag_has_nothing_that_a_url_or_a_client_takes_for_its_own),
         cmocka_unit_test(what_is_no_token_is_refused),
         cmocka_unit_test(numbers_are_found_whatever_is_dropped_and_renewed),
         cmocka_unit_test(each_event_and_gap_carries_its_number_and_channel),
