@@ -46,6 +46,8 @@ static size_t count_channels(struct tl_bytes query)
     return n;
 }
 
+static const char too_many[] = "too many channels on one connection";
+
 static bool fail(struct reading *r, const char *error)
 {
     r->error = error;
@@ -67,7 +69,7 @@ static bool add_channel(struct reading *r, struct tl_bytes value)
         return true;
     }
     if (asked->n == r->max)
-        return fail(r, "too many channels on one connection");
+        return fail(r, too_many);
     r->last = &asked->channels[asked->n++];
     r->last->name = tl_bytes(name, n);
     r->names_n += n;
@@ -147,7 +149,7 @@ struct tl_asked *tl_asked_read(const struct tl_http1_request *request, size_t ch
     if (r.has_id)
         take_sequence(r.asked, id);
     bool ok = read_items(&r, request->query);
-    bool is_full = !ok && r.asked->n == channels_max;
+    bool is_full = !ok && r.error == too_many;
     tl_map_deinit(&r.by_name);
     if (ok)
         return r.asked;

@@ -136,6 +136,7 @@ static void nonsense_is_refused(void **state)
         {"ch=%4", "bad percent-encoding"},
         {"since=1-1&ch=a", "since= stands before every ch="},
         {"ch=a&ch=b&ch=c&ch=d&ch=e", "too many channels on one connection"},
+        {"ch=a&ch=b&ch=c&ch=d&ch=%zz", "bad percent-encoding"}, /* and not: too many */
     };
     (void)state;
     int64_t refused = tl_metric_get(TL_M_CHANNELS_REFUSED);
