@@ -2,6 +2,7 @@
 
 #include "app/channel_rule.h"
 #include "base/alloc.h"
+#include "gateway/config.h"
 #include "net/address.h"
 #include "proto/origin.h"
 #include "proto/template.h"
@@ -12,7 +13,6 @@
 #include <stdio.h>
 
 #define NAME_MAX_BYTES 255
-#define TOKEN_MAX      1024
 
 /* Take the next word off *text, "" at the end. */
 static struct tl_bytes next_word(const char **text)
@@ -86,7 +86,7 @@ static const char *check_token(const char *text)
     for (const char *p = text; *p; p++)
         if (*p <= 0x20 || *p >= 0x7f)
             return "the token has characters that no HTTP header can carry; use letters and digits";
-    return strlen(text) > TOKEN_MAX ? "the token is too long; at most 1024 characters" : NULL;
+    return strlen(text) > TL_TOKEN_MAX ? "the token is too long; at most 1024 characters" : NULL;
 }
 
 static const char *check_name(const char *text)
@@ -121,7 +121,7 @@ static int fail(char *error, size_t error_n, int code, const char *text)
 /* The first line of the token file into options->token. */
 static int read_token(struct tl_options *options, char *error, size_t error_n)
 {
-    char line[TOKEN_MAX + 3] = "";
+    char line[TL_TOKEN_MAX + 3] = "";
     FILE *file = fopen(options->token_file, "re");
     if (!file || (!fgets(line, sizeof line, file) && ferror(file))) {
         snprintf(error, error_n, "--token-file: cannot read '%.80s': %s", options->token_file,

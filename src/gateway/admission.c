@@ -28,7 +28,7 @@ static bool has_token(const struct tl_config *config, const struct tl_http1_requ
     if (header.n > bearer.n && tl_bytes_ieq(tl_bytes(header.p, bearer.n), bearer))
         return token_equals(tl_bytes_trim(tl_bytes_skip(header, bearer.n)), config->token);
     /* Browsers cannot set headers on a WebSocket or an EventSource. */
-    uint8_t value[512];
+    uint8_t value[TL_TOKEN_MAX];
     size_t n = 0;
     return tl_url_query(http->query, "token", value, sizeof value, &n) == 1 &&
            token_equals(tl_bytes(value, n), config->token);

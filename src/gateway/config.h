@@ -9,6 +9,8 @@
 #include "feed/log.h"
 #include "proto/key_template.h"
 
+#define TL_TOKEN_MAX 1024
+
 /* A channel fed by all channels that match. */
 struct tl_pattern {
     struct tl_bytes name;
@@ -78,7 +80,7 @@ struct tl_config {
     size_t allow_n;
     const struct tl_document *documents;
     size_t documents_n;
-    struct tl_bytes token; /* empty: none */
+    struct tl_bytes token; /* at most TL_TOKEN_MAX bytes; empty: none */
     bool open;             /* publishing, duplex and metrics for anyone on open listeners */
 };
 

@@ -80,6 +80,14 @@ def test_a_token_guards_publishing_duplex_and_metrics(gateway):
     assert b"open-sesame" not in g.log()
 
 
+def test_the_longest_token_goes_in_a_query_too(gateway):
+    token = "t" * 1024
+    g = gateway("--token", token)
+    assert g.publish("a", "x", headers={"Authorization": f"Bearer {token}"}).status == 200
+    assert g.request("POST", f"/pub/a?token={token}", body="x").status == 200
+    assert g.request("POST", f"/pub/a?token={token}t", body="x").status == 403
+
+
 def test_an_open_listener_refuses_publishing_without_a_token(gateway):
     """0.0.0.0 is reachable from outside, so publishing, duplex and metrics ask for a token."""
     port = harness.free_port()

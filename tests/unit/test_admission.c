@@ -192,15 +192,15 @@ static void a_token_may_come_in_the_query_of_those_who_cannot_set_headers(void *
 
 static void tokens_in_the_query_have_a_limit(void **state)
 {
-    char token[600], query[620];
+    char token[TL_TOKEN_MAX + 2], query[TL_TOKEN_MAX + 20];
     (void)state;
-    for (size_t n = 511; n <= 513; n++) {
+    for (size_t n = TL_TOKEN_MAX - 1; n <= TL_TOKEN_MAX + 1; n++) {
         memset(token, 't', n);
         token[n] = 0;
         snprintf(query, sizeof query, "token=%s", token);
         struct tl_config config = {.token = tl_bytes(token, n)};
         assert_int_equal(ASK(&config, .action = TL_ADMIT_PUBLISH, .channel = "a", .query = query),
-                         n > 512 ? 403 : 0);
+                         n > TL_TOKEN_MAX ? 403 : 0);
     }
 }
 
