@@ -231,7 +231,8 @@ static void watch(struct tl_map_node *node, void *arg)
         tl_redis_shards_remove(s, stream);
         stream->check = true;
     } else {
-        stream->check = stream->check || stream->is_odd; /* it may be a stream again */
+        /* It may be a stream again; and no doorbell tells what was deleted before it was read. */
+        stream->check = stream->check || stream->is_odd || stream->uncounted;
         tl_redis_shards_add(s, stream);
     }
     tl_redis_stream_ring(s, stream);

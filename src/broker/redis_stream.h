@@ -31,9 +31,11 @@ struct tl_redis_stream {
     struct tl_redis_seek *seek;
     size_t payload_bytes; /* about what the last ones had */
     uint32_t in_flight;   /* commands that name it */
+    bool is_entry;        /* that is an entry which was there, and not only an id */
     bool confirmed;       /* its doorbell is */
     bool told;            /* the hub was told that it is subscribed */
     bool check;           /* the next read compares counts */
+    bool uncounted;       /* it was read since the last one that did */
     bool due;             /* there may be more to read */
     bool is_odd;          /* its key is no stream */
     bool dropped;         /* the hub does not follow it any more */

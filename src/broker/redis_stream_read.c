@@ -72,11 +72,12 @@ static void settle(struct tl_redis_streams *s, struct tl_redis_stream *stream)
     const struct tl_redis_stream_info *info = &a->info;
     uint64_t epoch = tl_redis_stream_epoch(s, tl_redis_stream_name(stream));
     bool same_server = stream->at.epoch == epoch;
-    bool is_first = stream->at.epoch == 0;
+    bool is_first = stream->at.epoch == 0, was_entry = stream->is_entry;
     a->settled = true;
     if (stream->dropped)
         return;
     stream->at.epoch = epoch;
+    stream->is_entry = a->held_seen;
     if (is_first) {
         stream->at.id = info->last;
         stream->at.added = info->added;
@@ -88,7 +89,8 @@ static void settle(struct tl_redis_streams *s, struct tl_redis_stream *stream)
         place(s, stream, TL_STREAM_WHOLE, 0, "");
     } else if (info->length == 0 || cmp(info->first, stream->at.id) > 0) {
         settle_by_counts(s, stream, same_server);
-    } else if (same_server) { /* the hub's entry was deleted by itself */
+    } else if (same_server && (!was_entry || cmp(info->deleted, stream->at.id) >= 0)) {
+        /* The hub's entry was deleted by itself: from the middle of a stream only XDEL takes. */
         place(s, stream, TL_STREAM_WHOLE, 0, "");
     } else {
         place(s, stream, TL_STREAM_GAP, 0, another);
@@ -126,6 +128,7 @@ static void skip(struct tl_redis_streams *s, struct tl_redis_stream *stream, con
 {
     stream->at.id = s->answer.id;
     stream->at.added++;
+    stream->is_entry = true;
     place(s, stream, TL_STREAM_GAP, 1, reason);
 }
 
@@ -162,6 +165,7 @@ static void pass_on(struct tl_redis_streams *s, struct tl_redis_command *command
     struct tl_stream_entry entry = {s->answer.id, value->bytes};
     stream->at.id = entry.id;
     stream->at.added++;
+    stream->is_entry = true;
     s->broker->events->on_entry(s->broker->hub, tl_redis_stream_name(stream), &entry);
 }
 
@@ -282,6 +286,7 @@ static void end_part(struct tl_redis_streams *s, const struct tl_redis_command *
     struct tl_redis_stream *stream = s->answer.stream;
     if (!stream)
         return;
+    stream->uncounted = stream->uncounted || s->answer.entries_n > 1;
     if (!s->answer.held_seen)
         stream->check = true;
     else if (s->answer.entries_n >= command->count)
@@ -444,6 +449,7 @@ static void end_check(struct tl_redis_streams *s, struct tl_redis_command *comma
         stream->check = true;
         return;
     }
+    stream->uncounted = false;
     compare_counts(s, stream);
     if (!tl_list_empty(&s->commands))
         tell_subscribed(s, stream);

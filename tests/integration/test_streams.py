@@ -556,6 +556,71 @@ def test_another_stream_of_the_same_name_is_a_gap(gateway, stream_redis, channel
         assert sse.named("message").payload == b"11"
 
 
+def test_a_stream_of_the_same_counts_in_its_place_is_a_gap(gateway, stream_redis, channel):
+    """It has as many new entries as its counts say, but not the one that the gateway has."""
+    g = gateway("--redis", stream_redis.url, *STREAM)
+    sse = Sse(g, f"/sse/{channel}").acked()
+    fill(stream_redis, channel, 0, 10)
+    newest = int(expect(sse, 0, 10).split("-")[2])
+    pipe = stream_redis.client.pipeline()
+    for i in range(10):
+        pipe.xadd(channel + "_other", {"data": "other"}, id=f"{i + 1}-0")
+    for i in range(2):
+        pipe.xadd(channel + "_other", {"data": b"%d" % (10 + i)}, id=f"{newest + 1 + i}-0")
+    pipe.rename(channel + "_other", channel)
+    pipe.execute()
+    add(stream_redis, channel, "12", id=f"{newest + 9}-0")
+    assert next_gap(sse) is None
+    assert [sse.named("message").payload for _ in range(3)] == [b"10", b"11", b"12"]
+    add(stream_redis, channel, "13")
+    assert sse.event().payload == b"13"
+    assert g.metric("gaps_total") == 1
+
+
+def test_an_entry_that_was_deleted_behind_its_reader_is_no_gap(gateway, stream_redis, channel):
+    g = gateway("--redis", stream_redis.url, *STREAM)
+    sse = Sse(g, f"/sse/{channel}").acked()
+    for i in range(20):
+        fill(stream_redis, channel, i, i + 1)
+        expect(sse, i, i + 1)
+        if i % 2:
+            newest = stream_redis.client.xrevrange(channel, count=1)[0][0]
+            assert stream_redis.client.xdel(channel, newest) == 1
+    assert g.metric("gaps_total") == 0
+
+
+def test_what_is_deleted_in_the_breath_it_was_added_in_is_a_gap_of_one(gateway, stream_redis, channel):
+    """Nobody was told of it but by the counts, which are looked at every few seconds without a doorbell."""
+    g = gateway("--redis", stream_redis.url, *STREAM)
+    sse = Sse(g, f"/sse/{channel}").acked()
+    fill(stream_redis, channel, 0, 2)
+    newest = int(expect(sse, 0, 2).split("-")[2])
+    pipe = stream_redis.client.pipeline()
+    for i in range(2, 5):
+        pipe.xadd(channel, {"data": b"%d" % i}, id=f"{newest + i}-0")
+    pipe.xdel(channel, f"{newest + 3}-0")
+    pipe.execute()
+    events = [sse.event() for _ in range(3)]
+    assert sorted(e.name for e in events) == ["gap", "message", "message"], events
+    assert [missed(e) for e in events if e.name == "gap"] == [1]
+    assert [e.payload for e in events if e.name == "message"] == [b"2", b"4"]
+    add(stream_redis, channel, "5", id=f"{newest + 9}-0")
+    assert sse.event().payload == b"5"
+    assert g.metric("gap_messages_total") == 1
+
+
+def test_ids_that_were_set_ahead_are_no_gap(gateway, own_redis, channel):
+    """What reading begins behind need not be an entry."""
+    redis = own_redis(*BELLS)
+    fill(redis, channel, 0, 3)
+    redis.client.execute_command("XSETID", channel, "99999999999999-0")
+    g = gateway("--redis", redis.url, *STREAM)
+    sse = Sse(g, f"/sse/{channel}").acked()
+    fill(redis, channel, 3, 6)
+    expect(sse, 3, 6)
+    assert g.metric("gaps_total") == 0
+
+
 def test_a_data_set_that_comes_back_empty_is_a_gap(gateway, own_redis, channel):
     redis = own_redis(*BELLS)
     g = gateway("--redis", redis.url, *QUICK, *STREAM)
