@@ -203,10 +203,12 @@ void tl_options_deinit(struct tl_options *options)
 
 void tl_options_help(struct tl_buf *out)
 {
-    tl_buf_str(out, "usage: tramline serve [OPTION]...\n\n"
-                    "The gateway. Every option is also an environment variable; flags win. Lists "
-                    "in the\nenvironment are separated by newlines or commas.\n"
-                    "Durations: 500ms, 30s, 2m, 1h. Sizes: 65536, 64KiB, 16MiB, 1GiB.\n");
+    tl_buf_str(out,
+               "usage: tramline serve [OPTION]...\n\n"
+               "The gateway. Every option is also an environment variable; flags win. Lists "
+               "in the\nenvironment are separated by newlines or commas, rules of --channel by "
+               "newlines.\n"
+               "Durations: 500ms, 30s, 2m, 1h. Sizes: 65536, 64KiB, 16MiB, 1GiB.\n");
     tl_optparse_help(tl_serve_options, tl_serve_options_n, out);
     tl_buf_str(out, "\nThe keys of --channel\n");
     tl_channel_rule_help(out);

@@ -18,6 +18,7 @@
 
 #define TL_RELOAD TL_OPTION_RELOADABLE
 #define TL_SECRET TL_OPTION_SECRET
+#define TL_LINES  TL_OPTION_LINES
 
 /*
  * H(heading)
@@ -83,7 +84,7 @@
     X(COUNT, channels_max, "max-channels", "TRAMLINE_MAX_CHANNELS", "N", "1000000", 1, 100000000,  \
       TL_RELOAD, NULL, "channels that are open at a time")                                         \
     X(LIST, channel_rules, "channel", "TRAMLINE_CHANNEL", "'GLOB: KEY=VALUE, ...'", "", 0, 0,      \
-      TL_RELOAD, check_channel_rule,                                                               \
+      TL_RELOAD | TL_LINES, check_channel_rule,                                                    \
       "other terms for the channels that match, as in 'tram_*: overflow=latest, max_rate=4/s'; "   \
       "the first rule that matches wins; its keys stand at the end of this help")                  \
     H("How long it waits")                                                                         \

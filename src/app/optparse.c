@@ -189,7 +189,8 @@ static void clear_list(struct tl_strings *list)
 static int set_list(struct tl_optparse *p, const struct tl_option *option, struct origin from,
                     const char *text)
 {
-    const char *between = strchr(text, '\n') ? "\n" : ",";
+    bool by_line = option->marks & TL_OPTION_LINES || strchr(text, '\n');
+    const char *between = by_line ? "\n" : ",";
     clear_list(value_of(p, option));
     while (*text) {
         size_t n = strcspn(text, between);

@@ -21,6 +21,7 @@ enum tl_option_type {
 enum {
     TL_OPTION_RELOADABLE = 1, /* may change while the process runs */
     TL_OPTION_SECRET = 2,     /* its value is shown nowhere */
+    TL_OPTION_LINES = 4,      /* LIST: its items hold commas; the environment has one a line */
 };
 
 struct tl_strings {
@@ -38,7 +39,7 @@ struct tl_option {
     uint64_t min, max; /* numbers: in milliseconds, bytes or pieces */
     size_t offset;     /* of the value in the command's struct */
     enum tl_option_type type;
-    int marks; /* TL_OPTION_RELOADABLE and TL_OPTION_SECRET, or-ed */
+    int marks; /* those above, or-ed */
     /* NULL, or: says what is wrong with this text and what to do, NULL if nothing is. The text goes
      * in front of it, unless it is secret. LIST: called for each item. */
     const char *(*check)(const char *text);

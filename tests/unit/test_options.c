@@ -195,6 +195,23 @@ static void lists_in_the_environment_split_at_newlines_when_there_are_any(void *
     tl_options_deinit(&p.options);
 }
 
+static void rules_in_the_environment_keep_their_commas(void **state)
+{
+    (void)state;
+    char one[] = "TRAMLINE_CHANNEL=tram_*: overflow=latest, max_rate=4/s";
+    char two[] = "TRAMLINE_CHANNEL=a: ttl=1s, history=2\nb: ttl=3s";
+    struct parsed p = parse_env("", (char *[]){one, NULL});
+    assert_int_equal(p.rc, 0);
+    assert_int_equal(p.options.channel_rules.n, 1);
+    assert_string_equal(p.options.channel_rules.items[0], "tram_*: overflow=latest, max_rate=4/s");
+    tl_options_deinit(&p.options);
+    p = parse_env("", (char *[]){two, NULL});
+    assert_int_equal(p.rc, 0);
+    assert_int_equal(p.options.channel_rules.n, 2);
+    assert_string_equal(p.options.channel_rules.items[0], "a: ttl=1s, history=2");
+    tl_options_deinit(&p.options);
+}
+
 static void errors_say_what_is_wrong_and_what_to_do(void **state)
 {
     (void)state;
@@ -390,6 +407,7 @@ int main(void)
         cmocka_unit_test(the_defaults_are_those_of_the_design),
         cmocka_unit_test(flags_win_over_the_environment_and_it_over_defaults),
         cmocka_unit_test(lists_in_the_environment_split_at_newlines_when_there_are_any),
+        cmocka_unit_test(rules_in_the_environment_keep_their_commas),
         cmocka_unit_test(errors_say_what_is_wrong_and_what_to_do),
         cmocka_unit_test(bad_words_of_lists_are_refused),
         cmocka_unit_test(control_characters_do_not_reach_the_terminal),
