@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define READ_BYTES 65536
+#define READS_MAX  4 /* then the caller looks at its clock and its signals */
 
 struct tl_http_client {
     char host[256], port[8];
@@ -249,7 +250,7 @@ static int parse(struct tl_http_client *c, const char *bytes, size_t n)
 static int receive_some(struct tl_http_client *c)
 {
     char bytes[READ_BYTES];
-    for (;;) {
+    for (int reads = 0; reads < READS_MAX; reads++) {
         ssize_t n = recv(c->fd, bytes, sizeof bytes, 0);
         if (n < 0 && errno == EINTR)
             continue;
@@ -265,6 +266,7 @@ static int receive_some(struct tl_http_client *c)
         if ((size_t)n < sizeof bytes)
             return 0;
     }
+    return 0;
 }
 
 int tl_http_client_io(struct tl_http_client *c)

@@ -60,9 +60,9 @@ int tl_http_client_fd(const struct tl_http_client *c);
 short tl_http_client_poll_events(const struct tl_http_client *c);
 
 /*
- * Send and receive what goes without waiting. Returns 0; -EPIPE when the peer ended the connection
- * (answers that were not whole never come), -EPROTO when it does not speak HTTP, or another -errno.
- * After an error the connection is closed and _error() says why.
+ * Send and receive what goes without waiting, of an endless answer some. Returns 0; -EPIPE when the
+ * peer ended the connection (answers that were not whole never come), -EPROTO when it does not
+ * speak HTTP, or another -errno. After an error the connection is closed and _error() says why.
  */
 TL_MUST_USE int tl_http_client_io(struct tl_http_client *c);
 

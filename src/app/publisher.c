@@ -23,6 +23,7 @@ struct tl_publisher {
     const char *path;                       /* HTTP: with {channel} */
     const struct tl_publish_stream *stream; /* Redis: NULL: PUBLISH */
     bool redis_writing;                     /* hiredis holds bytes that are not sent */
+    bool unasked;                           /* an answer came to nothing */
     unsigned status;
     char answer[ANSWER_MAX + 1];
     size_t answer_n;
@@ -87,6 +88,10 @@ static void on_end(void *user)
     while (p->answer_n > 0 && strchr("\r\n", p->answer[p->answer_n - 1]))
         p->answer_n--;
     p->answer[p->answer_n] = 0;
+    if (p->count.answered == p->count.sent) {
+        p->unasked = true;
+        return;
+    }
     p->count.answered++;
     if (p->status / 100 == 2) {
         count_receivers(p);
@@ -253,6 +258,12 @@ static void take_reply(struct tl_publisher *p, const redisReply *reply)
     keep_error(p, "Redis refused", reply->str ? reply->str : "an answer of the wrong kind");
 }
 
+static int refuse_unasked(struct tl_publisher *p)
+{
+    keep_error(p, "the server answers what nobody asked", "");
+    return -EPROTO;
+}
+
 static int lost_redis(struct tl_publisher *p)
 {
     keep_error(p, "the connection to Redis is lost", p->redis->errstr);
@@ -293,8 +304,12 @@ static int pump_redis(struct tl_publisher *p, int timeout_ms)
             return lost_redis(p);
         if (!reply)
             return 0;
-        take_reply(p, reply);
+        p->unasked = p->count.answered == p->count.sent;
+        if (!p->unasked)
+            take_reply(p, reply);
         freeReplyObject(reply);
+        if (p->unasked)
+            return refuse_unasked(p);
     }
 }
 
@@ -305,7 +320,7 @@ int tl_publisher_pump(struct tl_publisher *p, int timeout_ms)
     int rc = tl_http_client_wait(p->http, timeout_ms);
     if (rc < 0)
         keep_error(p, "the gateway's connection is lost", tl_http_client_error(p->http));
-    return rc;
+    return rc == 0 && p->unasked ? refuse_unasked(p) : rc;
 }
 
 const struct tl_publisher_count *tl_publisher_count(const struct tl_publisher *p)

@@ -85,7 +85,8 @@ TL_MUST_USE int tl_publisher_send(struct tl_publisher *p, struct tl_bytes channe
 
 /*
  * Send and receive, waiting at most timeout_ms for something to do. 0, or -errno when the
- * connection is lost: the messages without an answer may have been published or not.
+ * connection is lost, -EPROTO when there are more answers than messages: those without an answer
+ * may have been published or not.
  */
 TL_MUST_USE int tl_publisher_pump(struct tl_publisher *p, int timeout_ms);
 

@@ -37,6 +37,7 @@ static enum outcome take_reply(const struct tl_subscribe_job *job, const redisRe
         return STOP;
     }
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
+        reply->element[0]->type != REDIS_REPLY_STRING ||
         reply->element[1]->type != REDIS_REPLY_STRING)
         return GO_ON;
     const redisReply *kind = reply->element[0], *name = reply->element[1],
@@ -45,7 +46,7 @@ static enum outcome take_reply(const struct tl_subscribe_job *job, const redisRe
         tl_command_say("subscribe", "subscribed to %.255s", name->str);
         return GO_ON;
     }
-    if (strcmp(kind->str, "message") != 0)
+    if (strcmp(kind->str, "message") != 0 || payload->type != REDIS_REPLY_STRING)
         return GO_ON;
     struct tl_received message = {.channel = tl_bytes(name->str, name->len),
                                   .payload = tl_bytes(payload->str, payload->len)};

@@ -46,12 +46,19 @@ static void on_message(struct watch *w, const struct tl_sse_received *event)
     w->stop = !w->job->sink->on_message(w->job->sink, &message);
 }
 
+/* The gateway's own words, which are no messages. */
+static bool is_told(struct tl_bytes event)
+{
+    return tl_bytes_eq(event, TL_LIT("gap")) || tl_bytes_eq(event, TL_LIT("broker")) ||
+           tl_bytes_eq(event, TL_LIT("snapshot")) || tl_bytes_eq(event, TL_LIT("expired"));
+}
+
 static void on_event(const struct tl_sse_received *event, void *arg)
 {
     struct watch *w = arg;
     if (w->stop)
         return;
-    if (tl_bytes_eq(event->event, TL_LIT("gap")) || tl_bytes_eq(event->event, TL_LIT("broker")))
+    if (is_told(event->event))
         tl_command_say("subscribe", "%.*s: %.*s: %.*s", (int)w->channel.n,
                        (const char *)w->channel.p, (int)event->event.n,
                        (const char *)event->event.p, (int)event->data.n,

@@ -238,6 +238,13 @@ def test_a_target_that_never_answers_is_given_up(toy):  # noqa: F811
     assert "wait for an answer" in errors
 
 
+def test_a_target_that_answers_what_nobody_asked_is_named(toy):  # noqa: F811
+    """Or more is answered than was sent, and it waits for ever to send more."""
+    status, report, errors = bench(toy("chatter").target, "--subscribers", 1, "--messages", 50)
+    assert status == 1
+    assert "nobody asked" in errors
+
+
 def test_a_target_that_is_down_is_named_at_once():
     target = f"127.0.0.1:{harness.free_port()}"
     status, report, errors = bench(target, "--subscribers", 5)

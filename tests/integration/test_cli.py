@@ -2,7 +2,9 @@
 
 import json
 import re
+import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -128,6 +130,87 @@ def test_subscribe_prints_what_comes(gateway, shared_redis, channel, source):
         status = harness.end_process(terminal, harness.signal.SIGINT)
         terminal.communicate()
     assert status in (0, 130)
+
+
+def test_subscribe_tells_of_snapshots_and_silence(gateway, channel):
+    g = gateway("--channel", "*: snapshot=log, stale_after=100ms")
+    g.publish(channel, "before")
+    terminal = subprocess.Popen([harness.TRAMLINE, "subscribe", "--from", g.url, channel],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line, told = "", []
+        while "expired" not in line:
+            line = terminal.stderr.readline()
+            assert line and "decoded" not in line
+            told += [word for word in ("snapshot", "expired") if f": {word}: " in line]
+        assert told in (["snapshot", "expired"], ["expired"])  # it may have been silent before
+    finally:
+        harness.end_process(terminal, harness.signal.SIGINT)
+        terminal.communicate()
+
+
+class Parrot:
+    """Says the same to whoever connects, whatever is said to it."""
+
+    def __init__(self, words):
+        self.words = words
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while True:
+            try:
+                peer, _ = self.server.accept()
+            except OSError:
+                return
+            with peer:
+                try:
+                    peer.recv(65536)
+                    peer.sendall(self.words)
+                    peer.shutdown(socket.SHUT_WR)
+                    while peer.recv(65536):
+                        pass
+                except OSError:
+                    pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("words", [
+    b"*3\r\n:1\r\n$1\r\na\r\n$1\r\nb\r\n", b"*3\r\n$-1\r\n$1\r\na\r\n$-1\r\n",
+    b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n:7\r\n", b"*3\r\n*-1\r\n*0\r\n:1\r\n",
+    b"*3\r\n$9\r\nsubscribe\r\n:1\r\n:1\r\n", b"$-1\r\n", b"*-1\r\n", b":1\r\n", b"+OK\r\n",
+    b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100])
+def test_a_server_that_is_no_redis_harms_no_subscriber(channel, words):
+    with Parrot(words) as parrot:
+        terminal = subprocess.Popen(
+            [harness.TRAMLINE, "subscribe", "--from", f"redis://127.0.0.1:{parrot.port}", channel],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert b"lost" in terminal.stderr.readline()
+        assert harness.end_process(terminal, harness.signal.SIGINT) in (0, 130)
+        out, err = terminal.communicate()
+    assert not harness.SANITIZER.search(err), err
+
+
+@pytest.mark.parametrize("scheme, words", [
+    ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" * 100),
+    ("redis", b":1\r\n" * 100),
+])
+def test_answers_that_nobody_asked_for_end_a_run(tmp_path, scheme, words):
+    """Or what is on its way would be less than nothing, for ever."""
+    rows = recording(tmp_path, [{"ts": i, "id": 1} for i in range(10)])
+    with Parrot(words) as parrot:
+        done = run("replay", rows, "--channel", "c", "--to", f"{scheme}://127.0.0.1:{parrot.port}",
+                   "--speed", "1000")
+    assert done.returncode == 1 and b"nobody asked" in done.stderr, done
 
 
 def test_nobody_there_is_one_line_and_exit_1(channel):

@@ -116,6 +116,8 @@ class Toy:
                     answer = b'{"subscribers":%d,"position":"x"}' % self.publish(channel, body)
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer))
                     writer.write(answer)
+                    if self.fault == "chatter":
+                        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                     continue
                 if kind == "ws":
                     accept = base64.b64encode(

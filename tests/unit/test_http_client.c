@@ -171,6 +171,44 @@ static void more_than_the_socket_takes_is_sent_later(void **state)
     close_fixture(&f);
 }
 
+static void ignore_head(void *user, unsigned status)
+{
+    (void)user;
+    (void)status;
+}
+
+static void count_body(void *user, struct tl_bytes part)
+{
+    *(size_t *)user += part.n;
+}
+
+/* Or whoever wants to stop, or gives up after a while, would never have his turn. */
+static void of_an_endless_answer_a_share_is_taken_at_a_time(void **state)
+{
+    static const struct tl_http_events counting = {ignore_head, count_body, on_end};
+    static const char head[] = "HTTP/1.1 200 OK\r\n\r\n";
+    static char zeros[4096];
+    struct tl_http_client *client = NULL;
+    size_t taken = 0, sent_n = sizeof head - 1, share = 4 << 16;
+    int fds[2], room = 1 << 20;
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    assert_int_equal(tl_http_client_new(&client, "http://h", NULL, &counting, &taken), 0);
+    assert_int_equal(tl_http_client_adopt(client, fds[0]), 0);
+    assert_int_equal(send(fds[1], head, sent_n, 0), sent_n);
+    for (ssize_t n; (n = send(fds[1], zeros, sizeof zeros, MSG_DONTWAIT)) > 0;)
+        sent_n += (size_t)n;
+    for (size_t before = 0; taken < sent_n - (sizeof head - 1); before = taken) {
+        assert_int_equal(tl_http_client_io(client), 0);
+        assert_true(taken > before && taken - before <= share);
+    }
+    tl_http_client_free(client);
+    close(fds[1]);
+    if (sent_n <= share)
+        skip(); /* the kernel keeps less */
+}
+
 static void only_http_urls_are_taken(void **state)
 {
     (void)state;
@@ -218,6 +256,7 @@ int main(void)
         cmocka_unit_test(what_is_not_http_is_refused),
         cmocka_unit_test(a_request_is_sent_as_it_should_be),
         cmocka_unit_test(more_than_the_socket_takes_is_sent_later),
+        cmocka_unit_test(of_an_endless_answer_a_share_is_taken_at_a_time),
         cmocka_unit_test(only_http_urls_are_taken),
         cmocka_unit_test(every_allocation_may_fail),
     };
