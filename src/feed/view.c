@@ -328,9 +328,25 @@ enum tl_resume tl_view_resume_behind(const struct tl_view *view, uint64_t seq,
 
 /* ---- where a newcomer begins ---- */
 
+static bool is_event(const struct tl_view *view, uint64_t idx)
+{
+    const struct tl_segment *seg = tl_chain_at(&view->chain, tl_chain_find_idx(&view->chain, idx));
+    return seg->entries[idx - seg->base.idx].flags & TL_ENTRY_CONTROL;
+}
+
+/* What control events told, was told to others. And no newcomer has the position before one with
+ * which the epoch begins: it would count among what it missed. */
+static struct tl_mark skip_events(const struct tl_view *view, struct tl_mark from)
+{
+    uint64_t idx = from.idx;
+    while (idx < view->head.idx && is_event(view, idx))
+        idx++;
+    return idx > from.idx ? tl_chain_mark(&view->chain, idx, view->head) : from;
+}
+
 struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n)
 {
-    return back(view, msgs_n, oldest_idx(view));
+    return skip_events(view, back(view, msgs_n, oldest_idx(view)));
 }
 
 struct tl_mark tl_view_newest(const struct tl_view *view)
@@ -365,5 +381,5 @@ struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms)
         else
             high = mid;
     }
-    return tl_chain_mark(&view->chain, low, view->head);
+    return skip_events(view, tl_chain_mark(&view->chain, low, view->head));
 }

@@ -96,6 +96,7 @@ struct tl_position tl_view_position(const struct tl_view *view, struct tl_mark m
 /*
  * Where a newcomer begins who wants the last msgs_n messages, or those appended at or after
  * since_ms (monotonic): as much of that as is kept and of this epoch, so that no gap lies within.
+ * It does not begin with a control event.
  */
 struct tl_mark tl_view_history(const struct tl_view *view, uint64_t msgs_n);
 struct tl_mark tl_view_since_ms(const struct tl_view *view, uint64_t since_ms);

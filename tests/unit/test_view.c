@@ -147,13 +147,16 @@ static void check_history(struct model *m, const struct tl_view *view)
 {
     uint64_t head = view->head.idx;
     uint64_t oldest = view->tail.idx > view->epoch_idx ? view->tail.idx : view->epoch_idx;
-    uint64_t n = model_below(m, head - oldest + 3);
+    uint64_t first = oldest, n = model_below(m, head - oldest + 3);
+    while (first < head && m->entries[first].control)
+        first++;
     struct tl_mark from = tl_view_history(view, n);
     uint64_t got = model_messages(m, from.idx, head);
     assert_in_range(from.idx, oldest, head);
     assert_int_equal(got, view->head.msg - from.msg);
-    assert_true(got == n || (got < n && from.idx == oldest));
-    assert_int_equal(tl_view_since_ms(view, 0).idx, oldest);
+    assert_true(got == n || (got < n && from.idx == first));
+    assert_true(from.idx == head || !m->entries[from.idx].control);
+    assert_int_equal(tl_view_since_ms(view, 0).idx, first);
     assert_int_equal(tl_view_since_ms(view, UINT64_MAX).idx, head);
 }
 
@@ -476,6 +479,37 @@ static void resume_of_every_position_is_exact(void **state)
     }
 }
 
+static void whoever_comes_after_a_gap_is_not_told_of_it(void **state)
+{
+    (void)state;
+    struct model m;
+    struct reader r = {.lane = TL_LANE_SSE};
+    struct tl_mark from;
+    uint64_t missed;
+    model_init(&m, 1, false, (struct tl_log_limits){3, 1 << 20, 1 << 20});
+    assert_int_equal(model_open_sse(&m), 0);
+    assert_int_equal(model_append(&m, 20, false, tl_bytes(NULL, 0)), 0);
+    model_new_epoch(&m);
+    assert_int_equal(model_append_control(&m, TL_ENTRY_GAP), 0);
+    assert_int_equal(reader_tell(&r, &m.log), 0);
+    assert_int_equal(tl_view_history(&r.view, 10).idx, 2);
+    assert_int_equal(tl_view_since_ms(&r.view, 0).idx, 2);
+    assert_int_equal(model_append(&m, 20, false, tl_bytes(NULL, 0)), 0);
+    assert_int_equal(reader_tell(&r, &m.log), 0);
+    struct tl_position position = tl_view_position(&r.view, tl_view_history(&r.view, 10));
+    assert_int_equal(position.idx, 2);
+    assert_int_equal(tl_view_since_ms(&r.view, 0).idx, 2);
+    /* And what it is told to have missed, when it comes back, are messages. */
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(model_append(&m, 20, false, tl_bytes(NULL, 0)), 0);
+    model_evict(&m);
+    assert_int_equal(reader_tell(&r, &m.log), 0);
+    assert_int_equal(tl_view_resume(&r.view, position, &from, &missed), TL_RESUME_GAP);
+    assert_int_equal(missed, 3);
+    tl_view_deinit(&r.view);
+    model_deinit(&m);
+}
+
 static void resume_on_an_empty_log_starts_at_the_head(void **state)
 {
     (void)state;
@@ -533,6 +567,7 @@ int main(void)
         cmocka_unit_test(view_shows_nothing_that_it_was_not_told),
         cmocka_unit_test(pinned_bytes_outlive_the_log_and_count_as_retired),
         cmocka_unit_test(resume_of_every_position_is_exact),
+        cmocka_unit_test(whoever_comes_after_a_gap_is_not_told_of_it),
         cmocka_unit_test(resume_on_an_empty_log_starts_at_the_head),
         cmocka_unit_test(apply_without_memory_leaks_nothing),
     };
