@@ -40,7 +40,6 @@ static void open_sock(struct client *c, unsigned worker)
     c->sock->on_given = on_given;
     c->sock->on_taken = on_taken;
     c->message = MODEL_NONE;
-    c->read_ms = sim.now_ms;
 }
 
 static void send_text(struct client *c, const char *text, size_t n)
@@ -178,12 +177,14 @@ void client_say_goodbye(struct client *c)
     c->closing = true;
 }
 
+/* As the gateway can know it: what its socket took and gave. Somebody may read in small bites and
+ * still make no room, or have its pong behind much else. */
 static bool was_slow(const struct client *c)
 {
     const struct client_world *w = &client_world;
-    uint64_t least_ms =
-        w->stall_timeout_ms < w->ping_ms * 4 / 5 ? w->stall_timeout_ms : w->ping_ms * 4 / 5;
-    return sim.now_ms - c->read_ms >= least_ms || w->may_pin_reset;
+    const struct net_sock *k = c->sock;
+    return w->may_pin_reset || k->cut.stuck_ms >= w->stall_timeout_ms ||
+           (c->kind == CLIENT_WS && k->cut.silent_ms >= w->ping_ms * 4 / 5);
 }
 
 /* R19: nobody is cut off without a word, but who does not listen. */
@@ -455,10 +456,8 @@ bool client_read(struct client *c, size_t most)
         sim_pipe_drop(&k->from_gw, n);
         read_all(c);
     }
-    if (!net_is_over(k)) {
-        c->read_ms = sim.now_ms;
+    if (!net_is_over(k))
         return n > 0;
-    }
     check_end(c);
     client_drop(c, false);
     return true;

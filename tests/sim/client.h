@@ -16,7 +16,6 @@ struct client {
     struct oracle oracle;
     size_t request_n; /* bytes of the request */
     bool stalled;     /* does not read */
-    uint64_t read_ms; /* when it last looked */
     struct sim_pipe in;
     uint64_t in_at;   /* bytes of the stream before `in` */
     bool streaming;   /* behind the head of the response */

@@ -15,6 +15,7 @@
 #define RECV_BYTES   65536
 #define READS_A_TURN 4
 #define PENDING_MAX  256
+#define PINGS_BYTES  8 /* that so little is taken is no sign of life: it may be pings */
 
 /* A stream that was closed while its send was in flight: the kernel may look at the bytes until
  * then. */
@@ -47,6 +48,7 @@ static struct engine engines[NET_LOOPS_MAX];
 static unsigned engines_n, wakes_n;
 static bool woken[NET_LOOPS_MAX];
 static struct net_sock *socks[SOCKS_MAX];
+static int socks_end; /* there is none from here on */
 static uint8_t recv_bytes[RECV_BYTES];
 static volatile uint8_t looked_at;
 
@@ -76,8 +78,10 @@ static struct net_sock *sock_new(void)
             abort();
         k->fd = SOCK_FD + i;
         k->room_max = 1 << 20;
-        k->progress_ms = sim.now_ms;
+        k->progress_ms = k->life_ms = sim.now_ms;
         socks[i] = k;
+        if (i == socks_end)
+            socks_end++;
         return k;
     }
     sim_fail("the simulated kernel is out of sockets");
@@ -94,7 +98,7 @@ static void sock_free(struct net_sock *k)
 /* Those that both sides have done with. Not from inside io(), which may be at one. */
 static void reap(void)
 {
-    for (int i = 0; i < SOCKS_MAX; i++)
+    for (int i = 0; i < socks_end; i++)
         if (socks[i] && socks[i]->gw_closed && !socks[i]->owner)
             sock_free(socks[i]);
 }
@@ -122,6 +126,8 @@ static ssize_t take(struct net_sock *k, const struct tl_bytes *slices, unsigned 
     if (k->taken_n == before)
         return 0;
     k->progress_ms = sim.now_ms;
+    if (k->taken_n - before > PINGS_BYTES)
+        k->life_ms = sim.now_ms;
     if (k->peer_gone)
         k->peer_rst = true;
     if (k->on_taken)
@@ -142,6 +148,7 @@ static ssize_t stream_send(struct tl_stream *s, const struct tl_bytes *slices, u
     k->send.queued = queued && s->loop->batching;
     k->send.n = n;
     memcpy(k->send.slices, slices, n * sizeof *slices);
+    k->progress_ms = sim.now_ms;
     s->pending = k;
     return TL_SEND_PENDING;
 }
@@ -179,7 +186,7 @@ static void batch_end(struct tl_loop *loop)
     struct tl_stream *streams[TL_SEND_ALL_MAX];
     int32_t taken_n[TL_SEND_ALL_MAX];
     unsigned n = 0;
-    for (int i = 0; i < SOCKS_MAX; i++) {
+    for (int i = 0; i < socks_end; i++) {
         struct net_sock *k = socks[i];
         if (!k || k->loop != loop || !k->stream || !k->send.queued)
             continue;
@@ -220,6 +227,7 @@ static void give(struct net_sock *k)
     memcpy(recv_bytes, k->to_gw.p + k->to_gw.at, n);
     sim_pipe_drop(&k->to_gw, n);
     k->given_n += n;
+    k->life_ms = sim.now_ms;
     if (k->on_given)
         k->on_given(k);
     k->stream->handler->on_recv(k->stream, recv_bytes, (ssize_t)n);
@@ -291,6 +299,8 @@ static void stream_close(struct tl_stream *s, bool reset)
 {
     struct net_sock *k = sock_of(s->fd);
     bool sending = k->send.active;
+    k->cut.stuck_ms = sending ? sim.now_ms - k->progress_ms : 0;
+    k->cut.silent_ms = sim.now_ms - k->life_ms;
     k->gw_closed = k->gw_fin = true;
     k->gw_rst = reset || k->to_gw.n > 0; /* unread input makes a RST of the FIN */
     k->stream = NULL;
@@ -451,9 +461,9 @@ static void io(struct tl_loop *loop)
     tell_closed(e);
     accept_all(e);
     connect_all(e);
-    uint32_t from = sim.calm ? 0 : sim_below(SOCKS_MAX);
-    for (uint32_t i = 0; i < SOCKS_MAX; i++) {
-        struct net_sock *k = socks[(from + i) % SOCKS_MAX];
+    uint32_t n = (uint32_t)socks_end, from = sim.calm ? 0 : sim_below(n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct net_sock *k = socks[(from + i) % n];
         if (k && k->loop == loop && k->stream)
             work(k);
     }
@@ -483,7 +493,7 @@ bool net_is_due(const struct tl_loop *loop)
     for (size_t i = 0; i < sizeof e->connects / sizeof *e->connects; i++)
         if (e->connects[i].connect && net_on_connect(NULL) != 1)
             return true;
-    for (int i = 0; i < SOCKS_MAX; i++)
+    for (int i = 0; i < socks_end; i++)
         if (socks[i] && socks[i]->loop == loop && has_events(socks[i]))
             return true;
     return false;
@@ -499,6 +509,7 @@ uint64_t net_wait_ms(const struct tl_loop *loop)
 void net_start(void)
 {
     engines_n = wakes_n = 0;
+    socks_end = 0;
     memset(woken, 0, sizeof woken);
 }
 

@@ -23,7 +23,8 @@ struct net_sock {
     size_t room_max;          /* bytes that from_gw holds before sends wait */
     uint64_t given_n;         /* bytes that the gateway received so far */
     uint64_t taken_n;         /* bytes that were taken of it so far */
-    uint64_t progress_ms;     /* when something was taken last */
+    uint64_t progress_ms;     /* when the send in flight began, or last moved */
+    uint64_t life_ms;         /* when the gateway last saw that somebody is there */
     struct {
         bool active, queued;
         unsigned n;
@@ -36,7 +37,11 @@ struct net_sock {
     bool gw_fin;    /* the gateway sends no more */
     bool gw_rst;    /* it broke the connection: what the peer did not read is lost */
     bool gw_closed; /* it has no stream any more */
-    void *owner;    /* the peer's */
+    struct {
+        uint64_t stuck_ms;  /* so long nothing had been taken of the send in flight; 0: none */
+        uint64_t silent_ms; /* and so long there was no sign of life */
+    } cut;                  /* when it closed */
+    void *owner;            /* the peer's */
     void (*on_given)(struct net_sock *k);
     /* before: what had been taken before these bytes */
     void (*on_taken)(struct net_sock *k, uint64_t before);
