@@ -305,12 +305,13 @@ static void take_ack(struct client *c, uint64_t end, uint64_t epoch, uint64_t id
     oracle_acked(&c->oracle, &c->taken[i].then, epoch, idx);
 }
 
-static void take_control(struct client *c, const struct block *block, struct tl_bytes data)
+static void take_control(struct client *c, const struct block *block, struct tl_bytes data,
+                         uint64_t epoch)
 {
     char text[256];
     snprintf(text, sizeof text, "%.*s", (int)data.n, (const char *)data.p);
     if (tl_bytes_eq(block->event, TL_LIT("gap"))) {
-        oracle_gap(&c->oracle, read_missed(text), strstr(text, "too slow") != NULL);
+        oracle_gap(&c->oracle, read_missed(text), strstr(text, "too slow") != NULL, epoch);
         return;
     }
     sim_trace("client %u: broker %s", c->oracle.client, text);
@@ -352,7 +353,7 @@ static void take_block(struct client *c, const struct block *block, uint64_t end
         take_event(c, block, position);
         return;
     }
-    take_control(c, block, data);
+    take_control(c, block, data, position.epoch);
     if (block->id.n > 0)
         oracle_moved(&c->oracle, position.epoch, position.idx);
 }

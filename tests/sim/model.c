@@ -29,6 +29,8 @@ struct channel {
     bool arriving;
     uint64_t old_epochs[64];
     unsigned old_epochs_n;
+    uint64_t log_epochs[64]; /* with and without messages, the oldest first */
+    unsigned log_epochs_n;
 };
 
 static struct message *messages;
@@ -174,10 +176,38 @@ void model_check_published(void)
 
 /* --- channels --- */
 
+static const struct tl_log *log_of(unsigned channel)
+{
+    struct tl_map_node *node = hub ? tl_map_find(&hub->channels, model_name(channel)) : NULL;
+    return node ? &TL_CONTAINER(node, struct tl_channel, node)->log : NULL;
+}
+
+/* Called before anything that may change it, so that none is left out. */
+static void note_epoch(unsigned channel)
+{
+    struct channel *ch = &channels[channel];
+    const struct tl_log *log = log_of(channel);
+    unsigned n = ch->log_epochs_n;
+    if (log && n < sizeof ch->log_epochs / sizeof *ch->log_epochs &&
+        (n == 0 || ch->log_epochs[n - 1] != log->epoch))
+        ch->log_epochs[ch->log_epochs_n++] = log->epoch;
+}
+
+/* Its number among those of the log; how many there are, if it is none. */
+static unsigned age_of(unsigned channel, uint64_t epoch)
+{
+    const struct channel *ch = &channels[channel];
+    unsigned i = 0;
+    while (i < ch->log_epochs_n && ch->log_epochs[i] != epoch)
+        i++;
+    return i;
+}
+
 void model_subscribe(unsigned channel)
 {
     struct channel *ch = &channels[channel];
     sim_trace("hub: subscribes %s", model_name(channel).p);
+    note_epoch(channel);
     if (ch->subscribed)
         sim_fail("R7: %s is subscribed upstream already", model_name(channel).p);
     ch->subscribed = true;
@@ -187,6 +217,7 @@ void model_unsubscribe(unsigned channel)
 {
     struct channel *ch = &channels[channel];
     sim_trace("hub: unsubscribes %s", model_name(channel).p);
+    note_epoch(channel);
     if (!ch->subscribed && channel == MODEL_PATTERN)
         sim_fail("R9: %s is unsubscribed twice", model_name(channel).p);
     ch->subscribed = ch->confirmed = false;
@@ -195,6 +226,7 @@ void model_unsubscribe(unsigned channel)
 
 void model_confirmed(unsigned channel)
 {
+    note_epoch(channel);
     /* Of a SUBSCRIBE that was followed by an UNSUBSCRIBE there is nothing left to confirm. */
     channels[channel].confirmed = channels[channel].subscribed;
 }
@@ -202,6 +234,8 @@ void model_confirmed(unsigned channel)
 void model_link(bool up)
 {
     sim_trace("hub: the link is %s", up ? "up" : "down");
+    for (unsigned i = 0; i < MODEL_CHANNELS; i++)
+        note_epoch(i);
     for (unsigned i = 0; i < MODEL_CHANNELS && !up; i++) {
         channels[i].subscribed = channels[i].confirmed = false;
         channels[i].broken = true;
@@ -274,12 +308,6 @@ uint32_t model_arrivals(unsigned channel)
     return channels[channel].n;
 }
 
-static const struct tl_log *log_of(unsigned channel)
-{
-    struct tl_map_node *node = hub ? tl_map_find(&hub->channels, model_name(channel)) : NULL;
-    return node ? &TL_CONTAINER(node, struct tl_channel, node)->log : NULL;
-}
-
 uint32_t model_tail(unsigned channel)
 {
     const struct channel *ch = &channels[channel];
@@ -327,28 +355,31 @@ static bool may_skip(const struct oracle *o)
     return o->rule->overflow == TL_OVERFLOW_LATEST;
 }
 
-/* Looks into the worker. */
-static uint64_t view_epoch(const struct oracle *o)
+/* Looks into the worker. NULL: there is none. */
+static const struct tl_view *view_of(const struct oracle *o)
 {
     uint8_t key[16] = {(uint8_t)o->lane};
     struct tl_bytes name = model_name(o->channel);
     memcpy(key + 1, name.p, name.n);
     if (!hub)
-        return 0;
+        return NULL;
     struct tl_map_node *node =
         tl_map_find(&hub->workers[o->worker]->views, tl_bytes(key, name.n + 1));
-    return node ? TL_CONTAINER(node, struct tl_channel_view, node)->view.epoch : 0;
+    return node ? &TL_CONTAINER(node, struct tl_channel_view, node)->view : NULL;
 }
 
 struct moment oracle_now(const struct oracle *o)
 {
     const struct tl_log *log = log_of(o->channel);
+    const struct tl_view *view = view_of(o);
     uint32_t tail = model_tail(o->channel), start = model_epoch_start(o->channel);
+    note_epoch(o->channel);
     return (struct moment){
         .arrivals = model_arrivals(o->channel),
         .floor = tail > start ? tail : start,
         .epoch = log ? log->epoch : 0,
-        .view_epoch = view_epoch(o),
+        .view_epoch = view ? view->epoch : 0,
+        .joining = view && view->epoch == 0,
     };
 }
 
@@ -364,13 +395,16 @@ static void place_at(struct oracle *o, uint32_t next)
     o->next = next;
 }
 
-/* Was its position of the log's epoch? A WebSocket is not told which that was. */
+/* Was its position of the epoch that the worker knew when it was acknowledged? A WebSocket is not
+ * told which that was: one from that when it asked to that when its answer was taken. */
 static bool was_of_now(const struct oracle *o)
 {
-    uint64_t epoch = o->since.epoch;
-    return o->since.gateway == gateway &&
-           (epoch == o->before.epoch || epoch == o->before.view_epoch || epoch == o->then.epoch ||
-            epoch == o->then.view_epoch);
+    unsigned ch = o->channel, age = age_of(ch, o->since.epoch), from = 0;
+    if (o->since.gateway != gateway || age == channels[ch].log_epochs_n)
+        return false;
+    if (!o->before.joining)
+        from = age_of(ch, o->before.view_epoch != 0 ? o->before.view_epoch : o->before.epoch);
+    return age >= from && age <= age_of(ch, o->then.view_epoch);
 }
 
 /* The three outcomes of R16. */
@@ -392,25 +426,6 @@ static void check_resumed(struct oracle *o, uint64_t epoch, uint64_t idx)
     } else if (o->lane == TL_LANE_SSE && same) {
         sim_fail("R17: %s is told that its position is of another time, but it is not", who(o));
     }
-}
-
-void oracle_acked(struct oracle *o, const struct moment *then, uint64_t epoch, uint64_t idx)
-{
-    if (o->acked)
-        sim_fail("%s is acknowledged twice", who(o));
-    if (!o->asked)
-        sim_fail("%s is acknowledged before it asked", who(o));
-    o->acked = true;
-    o->then = *then;
-    o->epoch = epoch;
-    sim_trace("client %u: acknowledged, asked at #%u, answered at #%u", o->client,
-              o->before.arrivals, o->then.arrivals);
-    if (o->start == START_SINCE)
-        check_resumed(o, epoch, idx);
-    if (o->placed && !o->doomed)
-        oracle_moved(o, o->lane == TL_LANE_SSE ? epoch : o->since.epoch,
-                     o->lane == TL_LANE_SSE ? idx : o->since.idx);
-    o->gap_told = o->gap_counted = false;
 }
 
 static uint32_t less(uint32_t a, uint32_t b)
@@ -451,6 +466,54 @@ static void check_first(const struct oracle *o, uint32_t at)
                  at, high);
 }
 
+/* The first arrival behind a position of an epoch that has some; or MODEL_NONE. */
+static uint32_t behind(unsigned channel, uint64_t epoch, uint64_t idx)
+{
+    const struct channel *ch = &channels[channel];
+    uint32_t found = MODEL_NONE;
+    for (uint32_t i = 0; i < ch->n; i++) {
+        if (ch->arrivals[i].epoch != epoch)
+            continue;
+        if (ch->arrivals[i].idx > idx)
+            return i;
+        found = i + 1;
+    }
+    return found;
+}
+
+/* Its position says where it begins. */
+static void place_newcomer(struct oracle *o, uint64_t epoch, uint64_t idx)
+{
+    uint32_t next = behind(o->channel, epoch, idx);
+    if (next == MODEL_NONE && epoch == oracle_now(o).epoch)
+        next = model_arrivals(o->channel);
+    if (next == MODEL_NONE)
+        return; /* nothing ever came in that epoch */
+    check_first(o, next);
+    place_at(o, next);
+}
+
+void oracle_acked(struct oracle *o, const struct moment *then, uint64_t epoch, uint64_t idx)
+{
+    if (o->acked)
+        sim_fail("%s is acknowledged twice", who(o));
+    if (!o->asked)
+        sim_fail("%s is acknowledged before it asked", who(o));
+    o->acked = true;
+    o->then = *then;
+    o->epoch = epoch;
+    sim_trace("client %u: acknowledged, asked at #%u, answered at #%u", o->client,
+              o->before.arrivals, o->then.arrivals);
+    if (o->start == START_SINCE)
+        check_resumed(o, epoch, idx);
+    if (!o->placed && o->lane == TL_LANE_SSE)
+        place_newcomer(o, epoch, idx);
+    if (o->placed && !o->doomed)
+        oracle_moved(o, o->lane == TL_LANE_SSE ? epoch : o->since.epoch,
+                     o->lane == TL_LANE_SSE ? idx : o->since.idx);
+    o->gap_told = o->gap_counted = false;
+}
+
 static void check_place(const struct oracle *o, uint32_t at)
 {
     if (!o->placed) {
@@ -487,9 +550,11 @@ void oracle_message(struct oracle *o, uint32_t message, uint64_t epoch, uint64_t
     oracle_moved(o, arrival->epoch, arrival->idx);
 }
 
-void oracle_gap(struct oracle *o, uint32_t missed, bool overflow)
+void oracle_gap(struct oracle *o, uint32_t missed, bool overflow, uint64_t epoch)
 {
     sim_trace("client %u: a gap of %d", o->client, (int)missed);
+    if (epoch != 0 && epoch == o->epoch)
+        sim_fail("R10: %s is told of a gap that was before it came", who(o));
     o->gap_told = true;
     o->gap_counted = missed != MODEL_NONE;
     o->missed = missed;
@@ -516,21 +581,6 @@ void oracle_slow(struct oracle *o, uint32_t missed)
     if (next + missed > model_tail(o->channel))
         sim_fail("R5: %s is told to have missed %u, but has all before #%u, and #%u is kept",
                  who(o), missed, next, model_tail(o->channel));
-}
-
-/* The first arrival behind a position of an epoch that has some; or MODEL_NONE. */
-static uint32_t behind(unsigned channel, uint64_t epoch, uint64_t idx)
-{
-    const struct channel *ch = &channels[channel];
-    uint32_t found = MODEL_NONE;
-    for (uint32_t i = 0; i < ch->n; i++) {
-        if (ch->arrivals[i].epoch != epoch)
-            continue;
-        if (ch->arrivals[i].idx > idx)
-            return i;
-        found = i + 1;
-    }
-    return found;
 }
 
 void oracle_gap_close(struct oracle *o, uint32_t missed, uint64_t epoch, uint64_t idx)

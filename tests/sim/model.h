@@ -75,6 +75,7 @@ enum start { START_NOW, START_HISTORY, START_SINCE };
 struct moment {
     uint32_t arrivals, floor;   /* floor: the first kept one of the epoch */
     uint64_t epoch, view_epoch; /* of the log, and as the worker knows it; 0: it knows none */
+    bool joining;               /* and what it is told first may be older than the log is now */
 };
 
 struct oracle {
@@ -108,8 +109,9 @@ struct moment oracle_now(const struct oracle *o);
 void oracle_acked(struct oracle *o, const struct moment *then, uint64_t epoch, uint64_t idx);
 /* A message; SSE: with its position. */
 void oracle_message(struct oracle *o, uint32_t message, uint64_t epoch, uint64_t idx);
-/* A gap; missed: MODEL_NONE is unknown. overflow: because it was too slow. */
-void oracle_gap(struct oracle *o, uint32_t missed, bool overflow);
+/* A gap; missed: MODEL_NONE is unknown. overflow: because it was too slow. epoch: the one that
+ * begins behind it, 0: it does not say. */
+void oracle_gap(struct oracle *o, uint32_t missed, bool overflow, uint64_t epoch);
 /* A WebSocket was closed with 4408, or with 4410 and that position. */
 void oracle_slow(struct oracle *o, uint32_t missed);
 void oracle_gap_close(struct oracle *o, uint32_t missed, uint64_t epoch, uint64_t idx);
