@@ -19,6 +19,7 @@
 #define INPUT_MAX       (1u << 18)
 #define MEMORY_RETRY_MS 10
 #define RATE_GRAIN_MS   16
+#define STALL_LOOKS     4 /* at a peer that takes nothing, before it is given up */
 
 static uint64_t now_of(const struct tl_session *s)
 {
@@ -35,12 +36,34 @@ static uint64_t pace_ms(const struct tl_session *s)
     return (s->sub.next_ms + RATE_GRAIN_MS - 1) / RATE_GRAIN_MS * RATE_GRAIN_MS;
 }
 
+/* When to look next whether the peer takes anything: as the kernel asks for more only once much of
+ * what it has is gone, it is asked, each quarter of the timeout. */
+static uint64_t look_ms(const struct tl_session *s)
+{
+    uint64_t timeout_ms = s->worker->config->stall_timeout_ms;
+    return s->progress_ms + (s->looks_n + 1) * timeout_ms / STALL_LOOKS;
+}
+
+/* True: the peer took nothing for the stall timeout. */
+static bool look(struct tl_session *s, uint64_t now_ms)
+{
+    uint32_t unsent_n = tl_stream_unsent(&s->conn.stream);
+    bool moves = s->unsent_n > 0 && unsent_n != s->unsent_n;
+    s->unsent_n = unsent_n;
+    if (moves) {
+        s->progress_ms = now_ms;
+        s->looks_n = 0;
+        s->alive = true;
+        return false;
+    }
+    return ++s->looks_n == STALL_LOOKS;
+}
+
 static void start_timer(struct tl_session *s)
 {
     uint64_t now_ms = now_of(s), due_ms = s->beat_ms;
-    uint64_t stall_ms = s->progress_ms + s->worker->config->stall_timeout_ms;
-    if (s->sending && stall_ms < due_ms)
-        due_ms = stall_ms;
+    if (s->sending && look_ms(s) < due_ms)
+        due_ms = look_ms(s);
     if (s->paced && pace_ms(s) < due_ms)
         due_ms = pace_ms(s);
     /* A timer that is too early looks again when it fires. So deadlines that are put off with each
@@ -63,11 +86,20 @@ void tl_session_arm(struct tl_session *s, uint64_t delay_ms)
     start_timer(s);
 }
 
+/* A send waits for the peer from now on. */
+static void begin_wait(struct tl_session *s)
+{
+    s->progress_ms = now_of(s);
+    s->looks_n = 0;
+    s->unsent_n = 0;
+    start_timer(s);
+}
+
 static void on_timer(struct tl_timer *timer)
 {
     struct tl_session *s = TL_CONTAINER(timer, struct tl_session, timer);
     uint64_t now_ms = now_of(s);
-    if (s->sending && now_ms >= s->progress_ms + s->worker->config->stall_timeout_ms) {
+    if (s->sending && now_ms >= look_ms(s) && look(s, now_ms)) {
         tl_metric_add(TL_M_STALLED, 1);
         tl_session_reset(s);
         return;
@@ -204,8 +236,7 @@ static bool sent(struct tl_session *s, ssize_t n, bool own)
     }
     if (n == TL_SEND_PENDING) {
         s->sending = own ? TL_SENDING_OWN : TL_SENDING_LANE;
-        s->progress_ms = now_of(s);
-        start_timer(s);
+        begin_wait(s);
         return false;
     }
     if (n == -ENOMEM) /* the kernel's or the loop's: not now */
@@ -276,8 +307,7 @@ void tl_session_note_lag(struct tl_session *s)
         return;
     s->sending = TL_SENDING_LANE;
     note_rest(s);
-    s->progress_ms = now_of(s);
-    start_timer(s);
+    begin_wait(s);
 }
 
 void tl_session_overflow(struct tl_session *s, const struct tl_lost *lost)

@@ -46,9 +46,11 @@ struct tl_session {
     struct tl_conn conn;
     struct tl_worker *worker;
     uint8_t sending;  /* enum tl_sending */
+    uint8_t looks_n;  /* at a send that does not move, since progress_ms */
     bool reading : 1; /* input is wanted; not of a closed session */
     bool alive : 1;   /* something came, or was taken, since the last ping */
     bool closed : 1;
+    uint32_t unsent_n; /* in the kernel at the last look; 0: not known */
     struct tl_own *own, *own_last;
     /* With several channels it is on none: only its out-vector and cursor are in use, for what is
      * being sent of them. */
@@ -64,7 +66,7 @@ struct tl_session {
     struct tl_ws_parser ws;
     size_t input_n;                    /* bytes of body and message, as counted by limits.h */
     struct tl_buf message;             /* duplex: the client's message so far */
-    uint64_t progress_ms;              /* when the send in flight began, or last moved */
+    uint64_t progress_ms;              /* when the send in flight began, or was last seen to move */
     uint64_t beat_ms;                  /* the next heartbeat, or the phase's deadline */
     struct tl_limits_address *address; /* counted by limits.h, or NULL */
     uint32_t rate_second;              /* inbound rate: the second that is counted, and how many */

@@ -95,6 +95,10 @@ void tl_loop_batch_end(struct tl_loop *loop);
 void tl_loop_send_all(struct tl_loop *loop, struct tl_stream *const *streams, unsigned streams_n,
                       const struct tl_bytes *slices, unsigned slices_n, ssize_t *ret_taken);
 
+/* Bytes that the kernel took and the peer has not acknowledged; 0 if that is not known. A full
+ * socket may be told to have room only after a good part of them, a long time for a slow peer. */
+uint32_t tl_stream_unsent(const struct tl_stream *s);
+
 /* No more sending (FIN). A pending send is not allowed (asserted). Errors are ignored: on_recv
  * tells. */
 void tl_stream_shutdown(struct tl_stream *s);

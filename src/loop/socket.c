@@ -37,6 +37,12 @@ ssize_t tl_socket_send_on(int fd, const struct tl_bytes *slices, unsigned n, ssi
     }
 }
 
+uint32_t tl_stream_unsent(const struct tl_stream *s)
+{
+    int n = 0;
+    return tl_sys.unsent(s->fd, &n) < 0 || n < 0 ? 0 : (uint32_t)n;
+}
+
 int tl_socket_error(int fd)
 {
     int error = 0;

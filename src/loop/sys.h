@@ -34,6 +34,7 @@ struct tl_sys {
     ssize_t (*recv)(int fd, void *bytes, size_t n, int flags);
     ssize_t (*send)(int fd, const void *bytes, size_t n, int flags);
     ssize_t (*sendmsg)(int fd, const struct msghdr *msg, int flags);
+    int (*unsent)(int fd, int *ret_bytes_n); /* ioctl() with SIOCOUTQ, tcp(7) */
     int (*epoll_create1)(int flags);
     int (*epoll_ctl)(int epoll_fd, int op, int fd, struct epoll_event *event);
     int (*epoll_wait)(int epoll_fd, struct epoll_event *events, int events_n, int timeout_ms);

@@ -1,5 +1,7 @@
 #include "net.h"
 
+#include "loop/sys.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -506,8 +508,15 @@ uint64_t net_wait_ms(const struct tl_loop *loop)
 
 /* --- the peers --- */
 
+static int unsent(int fd, int *ret_bytes_n)
+{
+    *ret_bytes_n = (int)sock_of(fd)->from_gw.n;
+    return 0;
+}
+
 void net_start(void)
 {
+    tl_sys.unsent = unsent;
     engines_n = wakes_n = 0;
     socks_end = 0;
     memset(woken, 0, sizeof woken);

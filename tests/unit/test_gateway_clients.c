@@ -137,6 +137,58 @@ static void pings_of_a_client_that_does_not_read_take_no_memory(void **state)
     gw_close(&gw);
 }
 
+/* --- slow, or stuck --- */
+
+static struct {
+    int unsent_n, step;
+    unsigned looks_n;
+} kernel;
+
+static int kernel_unsent(int fd, int *ret_bytes_n)
+{
+    (void)fd;
+    kernel.looks_n++;
+    *ret_bytes_n = kernel.unsent_n;
+    kernel.unsent_n -= kernel.step;
+    return 0;
+}
+
+/* What the kernel says of its buffer counts, not that it has room for more. */
+static void who_takes_a_little_is_not_stuck(const char *path, enum client_kind kind)
+{
+    static char big[100000];
+    struct gw gw = {0};
+    gw_config(&gw.config);
+    gw.config.stall_timeout_ms = 40;
+    gw.config.standard.log = (struct tl_log_limits){1000, 64u << 20, 600000};
+    gw.config.logs_bytes_max = gw.config.retired_bytes_max = 64u << 20;
+    gw_open_as_is(&gw);
+    struct client *c = client_watch(&gw, kind, path);
+    c->deaf = true;
+    kernel.unsent_n = 1000000;
+    kernel.step = 1;
+    kernel.looks_n = 0;
+    tl_sys.unsent = kernel_unsent;
+    memset(big, 'b', sizeof big);
+    for (int i = 0; i < 100; i++)
+        assert_true(gw.broker->events->on_message(gw.broker->hub, TL_SOURCE_CHANNEL, TL_LIT("news"),
+                                                  TL_LIT("news"), tl_bytes(big, sizeof big)));
+    int64_t stalled = tl_metric_get(TL_M_STALLED);
+    GW_UNTIL(&gw, kernel.looks_n >= 20);
+    assert_int_equal(tl_metric_get(TL_M_STALLED), stalled);
+    kernel.step = 0;
+    GW_UNTIL(&gw, tl_metric_get(TL_M_STALLED) == stalled + 1);
+    tl_sys_restore();
+    gw_close(&gw);
+}
+
+static void a_client_that_takes_a_little_is_not_reset_as_stuck(void **state)
+{
+    (void)state;
+    who_takes_a_little_is_not_stuck("/ws/news", CLIENT_WS);
+    who_takes_a_little_is_not_stuck("/sse?ch=news&ch=other", CLIENT_SSE);
+}
+
 static void chat_in_fragments(struct gw *gw, size_t n, size_t empty_n, struct client *ret_end[1])
 {
     struct client *c = open_chat(gw);
@@ -302,6 +354,7 @@ static int run(const char *name)
         cmocka_unit_test(a_publisher_may_go_at_every_byte),
         cmocka_unit_test(an_event_stream_may_go_at_every_byte),
         cmocka_unit_test(pings_of_a_client_that_does_not_read_take_no_memory),
+        cmocka_unit_test(a_client_that_takes_a_little_is_not_reset_as_stuck),
         cmocka_unit_test(messages_in_one_byte_fragments_pass_up_to_their_limit),
         cmocka_unit_test(empty_fragments_pass_up_to_their_limit),
         cmocka_unit_test(the_body_of_a_refused_request_is_no_request),
