@@ -11,6 +11,7 @@
 #include "feed/view.h"
 #include "proto/sse.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -381,7 +382,9 @@ struct reader {
 static inline struct tl_view_update reader_update(struct reader *r, const struct tl_log *log,
                                                   struct tl_segment **segs)
 {
-    const struct tl_chain *chain = &log->lanes[r->lane]->chain;
+    const struct tl_lane *lane = log->lanes[r->lane];
+    assert(lane);
+    const struct tl_chain *chain = &lane->chain;
     uint32_t n = 0;
     while (n < chain->n && tl_chain_at(chain, chain->n - 1 - n) != r->told)
         n++;

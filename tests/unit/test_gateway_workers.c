@@ -148,11 +148,11 @@ static void all_workers_send_the_same_memory(void **state)
         say(&gw, "news", payload);
         GW_UNTIL(&gw, last->messages_n == n);
     }
-    for (enum tl_lane_kind lane = 0; lane < TL_LANE_N; lane++) {
-        const struct tl_view *first = view_on(&gw, 0, lane);
+    for (int lane = 0; lane < TL_LANE_N; lane++) {
+        const struct tl_view *first = view_on(&gw, 0, (enum tl_lane_kind)lane);
         assert_true(first->chain.n > 1);
         for (unsigned i = 1; i < gw.workers_n; i++) {
-            const struct tl_view *view = view_on(&gw, i, lane);
+            const struct tl_view *view = view_on(&gw, i, (enum tl_lane_kind)lane);
             assert_int_equal(view->chain.n, first->chain.n);
             for (uint32_t k = 0; k < first->chain.n; k++)
                 assert_ptr_equal(tl_chain_at(&view->chain, k), tl_chain_at(&first->chain, k));
