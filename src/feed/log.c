@@ -83,6 +83,12 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
         log->seqs.epoch = ++log->sequence->at;
 }
 
+void tl_log_begin(struct tl_log *log)
+{
+    if (log->sequence)
+        log->seqs.epoch = ++log->sequence->at;
+}
+
 /* Give the item that number, with its token in `text` where a lane has it for an id. */
 static void number(const struct tl_log *log, struct tl_lane_item *item, uint64_t seq, char *text)
 {

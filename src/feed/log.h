@@ -111,6 +111,10 @@ struct tl_mark tl_log_tail(const struct tl_log *log, enum tl_lane_kind kind);
 /* Continuity cannot be proven from here on: positions of the past are void. epoch is random. */
 void tl_log_new_epoch(struct tl_log *log, uint64_t epoch);
 
+/* The source passes messages on from now on, and not before: who was somewhere else until then is
+ * before it. The epoch has no entries yet. */
+void tl_log_begin(struct tl_log *log);
+
 /* The position of whoever has all that was appended. */
 struct tl_position tl_log_position(const struct tl_log *log);
 /* That of the oldest entry that somebody may resume from. */

@@ -497,6 +497,11 @@ static void on_subscribed(void *arg, enum tl_source_kind kind, struct tl_bytes s
                   tl_logger_text(source, text, sizeof text), reason);
     if (!channel)
         return;
+    if (status == TL_BROKER_OK && channel->life.state == TL_CHANNEL_SUBSCRIBING &&
+        !channel->stream) {
+        tl_log_begin(&channel->log);
+        tl_hub_change(hub, channel);
+    }
     act(hub, channel,
         tl_channel_subscribed(&channel->life, status == TL_BROKER_OK, tl_loop_now_ms(hub->loop)),
         status);

@@ -44,6 +44,8 @@ void tl_hub_on_place(void *arg, struct tl_bytes name, const struct tl_stream_pla
     tl_log_follow_at(&channel->log, place, how == TL_STREAM_WHOLE, is_exact);
     if (how == TL_STREAM_FIRST && channel->log.head.idx > channel->log.epoch_idx)
         tl_log_new_epoch(&channel->log, tl_hub_new_epoch());
+    else if (how == TL_STREAM_FIRST)
+        tl_log_begin(&channel->log);
     if (how != TL_STREAM_GAP && how != TL_STREAM_BROKEN)
         return;
     tl_hub_tell_gap(hub, channel, missed, reason);

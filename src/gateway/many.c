@@ -113,6 +113,15 @@ static uint64_t second_key(const struct tl_many *many)
     return key;
 }
 
+uint64_t tl_many_seq_behind_gap(const struct tl_member *m)
+{
+    const struct tl_view *view = &m->sub.view->view;
+    uint64_t next = second_key(m->many);
+    if (view->tail.off < view->head.off && tl_view_seq(view, view->tail.off) < next)
+        next = tl_view_seq(view, view->tail.off);
+    return next > m->many->sent_seq && next < UINT64_MAX ? next - 1 : m->many->sent_seq;
+}
+
 /* --- members --- */
 
 static uint64_t now_of(const struct tl_many *many)
@@ -141,6 +150,14 @@ static void raise_cursor(struct tl_member *m)
         tl_subscription_skip_to(&m->sub, mark);
     if (mark.idx < view->head.idx)
         m->floor = 0;
+}
+
+/* Is there nothing but messages that its rule holds back? Those may be late, but an event of a gap
+ * stands before all that has a greater number. */
+static bool must_wait(const struct tl_member *m)
+{
+    return m->sub.view->rule->interval_ms > 0 && now_of(m->many) < m->sub.next_ms &&
+           !tl_view_has_event_behind(&m->sub.view->view, m->sub.off);
 }
 
 /* Not before its time. */
@@ -179,12 +196,13 @@ void tl_member_mark(struct tl_member *m)
     if (m->sub.off >= view->head.off) {
         heap_remove(m);
         note_silence(m);
-    } else if (m->sub.view->rule->interval_ms > 0 && now_of(m->many) < m->sub.next_ms) {
+    } else if (must_wait(m)) {
         heap_remove(m);
         pace(m);
     } else {
-        uint64_t off = m->sub.off > view->tail.off ? m->sub.off : view->tail.off;
-        heap_place(m, tl_view_seq(view, off));
+        /* Who fell off goes first: nothing may go out that has a greater number than what it will
+         * not get, before that is told. */
+        heap_place(m, m->sub.off < view->tail.off ? 0 : tl_view_seq(view, m->sub.off));
     }
 }
 

@@ -24,8 +24,8 @@ struct tl_member {
     struct tl_subscription sub; /* live: the session has begun */
     struct tl_many *many;
     struct tl_list waits; /* of the session's: paced, while its rule lets nothing go; or silent */
-    uint64_t key;         /* on the heap: the number of what comes next; before it begins: one that
-                           * all behind its place are greater than */
+    uint64_t key;         /* on the heap: the number of what comes next, or 0 of who fell off its
+                           * log; before it begins: one that all behind its place are greater than */
     uint64_t floor;       /* what has no greater number is not for it; 0: the cursor says it all */
     uint32_t heap_at;     /* its place on the heap, counted from 1; 0: not there */
     uint32_t seek_due;    /* see tl_channel_view_settles() */
@@ -65,6 +65,10 @@ void tl_many_free(struct tl_many *many);
 void tl_member_close(struct tl_member *m);
 /* Something about its view or cursor changed: what comes next, and when? */
 void tl_member_mark(struct tl_member *m);
+
+/* Of the first member, which fell off its log: up to that number the client has everything once it
+ * is told. */
+uint64_t tl_many_seq_behind_gap(const struct tl_member *m);
 
 /* What goes out next: an out-vector with room for so many bytes behind it, of one reference and
  * nothing in it; NULL without memory. */

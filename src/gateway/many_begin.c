@@ -80,14 +80,16 @@ static bool has_all(struct tl_member *m)
     struct tl_channel_view *view = m->sub.view;
     uint64_t now_seq = tl_hub_sequence(view->worker->hub).at;
     bool is_newcomer = wants_snapshot(m);
-    if (!is_newcomer && !has_place(m))
+    bool by_number = m->many->session->exchange->asked->resumes;
+    /* Where a rate may have held the newest back it is sent again, so it must be the newest. */
+    bool gets_newest = by_number && view->rule->interval_ms > 0;
+    if (!is_newcomer && !has_place(m) && !gets_newest)
         return true;
     if (!tl_channel_view_is_current(view))
         return false;
     m->key = now_seq;
     if (is_newcomer)
         return tl_snapshot_settles(view);
-    bool by_number = m->many->session->exchange->asked->resumes;
     struct tl_position position = tl_member_asked(m)->position;
     if (!by_number && tl_member_asked(m)->resumes &&
         !tl_channel_view_settles(view, &position, &m->seek_due))

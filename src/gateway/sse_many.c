@@ -43,9 +43,10 @@ bool tl_sse_many_overflow(struct tl_member *m)
         tl_session_finish(s);
         return false;
     }
-    /* Everything before the oldest kept is with the client, or told. */
     struct tl_buf id = {0}, out = {0};
-    uint64_t seq = m->key > m->many->sent_seq ? m->key - 1 : m->many->sent_seq;
+    /* Of two gaps none says that the other was told. */
+    bool is_two = !is_latest && lost.msgs_n > 0 && lost.gap;
+    uint64_t seq = is_two ? m->many->sent_seq : tl_many_seq_behind_gap(m);
     tl_many_append_id(&id, m->many, tl_member_name(m), seq);
     tl_sse_append_lost(&out, &lost, is_latest ? 0 : lost.msgs_n, tl_buf_bytes(&id));
     out.failed = out.failed || id.failed;
@@ -54,7 +55,10 @@ bool tl_sse_many_overflow(struct tl_member *m)
         tl_subscription_conflate(&m->sub);
     else
         tl_subscription_skip_to(&m->sub, view->tail);
-    return (out.n == 0 && !out.failed) || tl_session_own_buf(s, &out);
+    if (out.n == 0 && !out.failed)
+        return true;
+    m->many->sent_seq = seq;
+    return tl_session_own_buf(s, &out);
 }
 
 bool tl_sse_many_tell_silent(struct tl_many *many)

@@ -37,7 +37,8 @@ struct watcher {
     uint64_t seq;
     char id[64];
     unsigned gaps_n, messages_n, snapshots_n;
-    bool in_snapshot; /* the next block is one */
+    unsigned before_gap_n; /* messages before the last gap */
+    bool in_snapshot;      /* the next block is one */
 };
 
 struct story {
@@ -168,6 +169,7 @@ static void on_block(struct client *c, struct tl_bytes id, struct tl_bytes event
     if (tl_bytes_eq(event, TL_LIT("gap"))) {
         w->dues[i].gap = true;
         w->gaps_n++;
+        w->before_gap_n = w->messages_n;
     } else if (tl_bytes_eq(event, TL_LIT("broker"))) {
         w->dues[i].refused = memmem(data.p, data.n, "refused", 7) != NULL;
     } else if (tl_bytes_eq(event, TL_LIT("snapshot"))) {
@@ -470,6 +472,94 @@ static void a_channel_that_the_broker_refuses_later_leaves_the_others(void **sta
     close_story(&st);
 }
 
+/* Until the socket of the only client is full. */
+static void fill(struct story *st, struct watcher *w)
+{
+    const struct tl_worker *worker = gw_worker(&st->gw, 0);
+    const struct tl_session *s = TL_CONTAINER(worker->sessions.next, struct tl_session, node);
+    uint64_t off;
+    w->c->deaf = true;
+    do {
+        say(st, 1, 200000);
+        off = s->sub.off;
+        for (int turns = 0; turns < 20; turns++)
+            gw_turn(&st->gw, 1);
+    } while (!s->sending || s->sub.off != off);
+}
+
+/* Or who is cut between the two has an id that says it had what it was not told to miss. */
+static void a_gap_is_told_before_what_came_behind_it_on_other_channels(void **state)
+{
+    struct story st;
+    (void)state;
+    open_story(&st, 1);
+    struct watcher *w = watch(&st, 0, 1u << 1 | 1u << GAP);
+    fill(&st, w);
+    uint64_t filled = st.published[1];
+    say(&st, GAP, 10); /* is dropped for the last of those below */
+    say(&st, 1, 10);
+    for (int i = 0; i < 8; i++)
+        say(&st, GAP, 10);
+    gw_turn(&st.gw, 0);
+    w->c->deaf = false;
+    GW_UNTIL(&st.gw, has_all(w));
+    assert_int_equal(w->gaps_n, 1);
+    assert_true(w->before_gap_n <= filled);
+    close_story(&st);
+}
+
+static int confirm_nothing(struct tl_broker *b, enum tl_source_kind kind, struct tl_bytes name)
+{
+    (void)b;
+    (void)kind;
+    (void)name;
+    return 0;
+}
+
+static void an_id_of_before_a_channel_was_confirmed_proves_nothing_of_it(void **state)
+{
+    struct story st;
+    (void)state;
+    open_story(&st, 1);
+    struct watcher *w = watch(&st, 0, 1u << 1), *first = &st.watchers[1];
+    struct tl_broker *broker = st.gw.broker;
+    struct tl_broker_ops ops = *broker->ops;
+    const struct tl_broker_ops *real = broker->ops;
+    ops.subscribe = confirm_nothing;
+    broker->ops = &ops;
+    come(&st, first, 1u << 5);
+    GW_UNTIL(&st.gw, tl_metric_get(TL_M_CHANNELS) == 2);
+    say(&st, 1, 10);
+    GW_UNTIL(&st.gw, has_all(w));
+    say(&st, 5, 10); /* nobody gets that */
+    broker->events->on_subscribed(broker->hub, TL_SOURCE_CHANNEL, TL_LIT("c5"), TL_BROKER_OK, "");
+    GW_UNTIL(&st.gw, first->started);
+    broker->ops = real;
+    go(&st, w);
+    come(&st, w, 1u << 1 | 1u << 5);
+    GW_UNTIL(&st.gw, w->started);
+    assert_int_equal(w->gaps_n, 1);
+    assert_true(w->dues[5].gap && !w->dues[1].gap);
+    close_story(&st);
+}
+
+static void a_gap_does_not_wait_for_the_rate_of_its_channel(void **state)
+{
+    struct story st;
+    (void)state;
+    open_story(&st, 1);
+    st.rules[RATE].interval_ms = (uint64_t)10 * DEADLINE_MS;
+    struct watcher *w = watch(&st, 0, 1u << 1 | 1u << RATE);
+    say(&st, RATE, 10);
+    GW_UNTIL(&st.gw, has_all(w));
+    drop(&st, RATE);
+    say(&st, 1, 10);
+    GW_UNTIL(&st.gw, w->dues[1].next == 1);
+    assert_int_equal(w->gaps_n, 1);
+    assert_int_equal(w->before_gap_n, 1);
+    close_story(&st);
+}
+
 static int run(const char *name)
 {
     gw_engine = test_engine;
@@ -480,6 +570,9 @@ static int run(const char *name)
         cmocka_unit_test(coming_back_with_any_allocation_failing_loses_nothing_untold),
         cmocka_unit_test(a_batch_that_finds_no_memory_comes_later_as_a_whole),
         cmocka_unit_test(a_channel_that_the_broker_refuses_later_leaves_the_others),
+        cmocka_unit_test(a_gap_is_told_before_what_came_behind_it_on_other_channels),
+        cmocka_unit_test(an_id_of_before_a_channel_was_confirmed_proves_nothing_of_it),
+        cmocka_unit_test(a_gap_does_not_wait_for_the_rate_of_its_channel),
     };
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
