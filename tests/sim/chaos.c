@@ -65,6 +65,10 @@ static void join(unsigned channel)
     struct client *c = free_client();
     if (!c)
         return;
+    if (sim_chance(30)) {
+        client_watch_many(c, world.client_ids++, sim_below(world.workers_n), world.rules);
+        return;
+    }
     enum client_kind kind = sim_chance(50) ? CLIENT_WS : CLIENT_SSE;
     struct client_terms terms;
     draw_terms(kind, &terms, &channel);
@@ -188,7 +192,7 @@ static void check_complete(void)
 {
     for (const struct client *c = world.clients; c < world.clients + WORLD_CLIENTS; c++)
         if (client_is_live(c) && !c->stalled)
-            oracle_check_complete(&c->oracle);
+            client_check_complete(c, true);
 }
 
 /* A moment in which nothing new happens: everybody who reads has everything then, at once, unless a
@@ -202,9 +206,8 @@ static void rest(uint64_t ms)
     world_pass(ms);
     sim_trace("rest");
     for (const struct client *c = world.clients; c < world.clients + WORLD_CLIENTS; c++)
-        if (client_is_live(c) && !c->stalled && (ms > 0 || c->oracle.rule->interval_ms == 0) &&
-            !c->oracle.down && !c->oracle.doomed)
-            oracle_check_complete(&c->oracle);
+        if (client_is_live(c) && !c->stalled && !c->oracle.down && !c->oracle.doomed)
+            client_check_complete(c, ms > 0);
 }
 
 static void step(void)

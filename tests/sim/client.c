@@ -17,8 +17,14 @@ static const uint8_t mask_key[4] = {0x5a, 0x01, 0xc3, 0x7e};
 static void on_given(struct net_sock *k)
 {
     struct client *c = k->owner;
-    if (c->kind != CLIENT_PUBLISHER && !c->oracle.asked && k->given_n >= c->request_n)
+    if (c->kind == CLIENT_PUBLISHER || c->oracle.asked || k->given_n < c->request_n)
+        return;
+    if (c->kind == CLIENT_MANY) {
+        c->oracle.asked = true;
+        many_asked(&c->many);
+    } else {
         oracle_asked(&c->oracle);
+    }
 }
 
 /* Remember what had arrived when each byte was written that may be the acknowledgement. */
@@ -26,7 +32,9 @@ static void on_taken(struct net_sock *k, uint64_t before)
 {
     struct client *c = k->owner;
     (void)before;
-    if (c->kind == CLIENT_PUBLISHER || c->oracle.acked ||
+    if (c->kind == CLIENT_MANY)
+        many_taken(&c->many, k->taken_n);
+    if (c->kind == CLIENT_MANY || c->kind == CLIENT_PUBLISHER || c->oracle.acked ||
         c->taken_n == sizeof c->taken / sizeof *c->taken)
         return;
     c->taken[c->taken_n].end = k->taken_n;
@@ -96,6 +104,17 @@ void client_subscribe(struct client *c, unsigned id, unsigned worker, enum clien
     send_text(c, request, (size_t)n);
 }
 
+void client_watch_many(struct client *c, unsigned id, unsigned worker,
+                       const struct tl_channel_rule *rules)
+{
+    char request[640];
+    *c = (struct client){.kind = CLIENT_MANY, .oracle = {.client = id, .worker = worker}};
+    many_come(&c->many, id, rules);
+    c->request_n = many_print(&c->many, request, sizeof request);
+    open_sock(c, worker);
+    send_text(c, request, c->request_n);
+}
+
 void client_open_publisher(struct client *c, unsigned id, unsigned worker)
 {
     *c = (struct client){.kind = CLIENT_PUBLISHER, .oracle.client = id};
@@ -156,6 +175,8 @@ void client_forget_places(void)
 
 void client_drop(struct client *c, bool reset)
 {
+    if (c->kind == CLIENT_MANY)
+        many_go(&c->many);
     if (c->oracle.place.gateway != 0) {
         places[places_n % PLACES_MAX].channel = c->oracle.channel;
         places[places_n++ % PLACES_MAX].place = c->oracle.place;
@@ -196,6 +217,8 @@ static void check_end(const struct client *c)
     if (c->kind == CLIENT_PUBLISHER && c->message == MODEL_NONE)
         return; /* idle, or not accepted */
     if (c->sock->given_n == 0 || was_slow(c))
+        return;
+    if (c->kind == CLIENT_MANY && many_is_behind(&c->many))
         return;
     if (c->kind == CLIENT_SSE && o->rule->overflow == TL_OVERFLOW_DISCONNECT && oracle_is_behind(o))
         return;
@@ -323,7 +346,8 @@ static void take_control(struct client *c, const struct block *block, struct tl_
     }
 }
 
-static void take_event(struct client *c, const struct block *block, struct tl_position position)
+/* The message that the event is. */
+static uint32_t message_of(const struct client *c, const struct block *block)
 {
     struct tl_bytes data = tl_bytes(block->data.p + block->data.at, block->data.n - 1);
     bool is_base64 = block->event.n > 0 && memmem(block->event.p, block->event.n, "base64", 6);
@@ -334,13 +358,45 @@ static void take_event(struct client *c, const struct block *block, struct tl_po
             sim_fail("R2: client %u gets base64 that is none", c->oracle.client);
         data.p = decoded;
     }
-    oracle_message(&c->oracle, model_message_of(data), position.epoch, position.idx);
+    uint32_t message = model_message_of(data);
     free(decoded);
+    return message;
+}
+
+static bool is_control(const struct block *block)
+{
+    return tl_bytes_eq(block->event, TL_LIT("gap")) || tl_bytes_eq(block->event, TL_LIT("broker"));
+}
+
+static void take_block_of_many(struct client *c, const struct block *block, uint64_t end)
+{
+    char text[256];
+    struct many *m = &c->many;
+    text[0] = 0;
+    if (is_control(block))
+        snprintf(text, sizeof text, "%.*s", (int)block->data.n - 1,
+                 (const char *)block->data.p + block->data.at);
+    if (!block->has_data && block->id.n > 0)
+        many_starts(m, block->id, end);
+    else if (block->has_data && !is_control(block))
+        many_message(m, block->id, block->event, message_of(c, block));
+    else if (tl_bytes_eq(block->event, TL_LIT("gap")))
+        many_gap(m, block->id, read_missed(text), text);
+    else if (block->has_data)
+        c->answered = many_broker(m, block->id, text);
+    if (strstr(text, "\"refused\"") && !client_world.may_refuse)
+        sim_fail("client %u is refused: %s", c->oracle.client, text);
+    c->oracle.acked = m->started;
+    c->oracle.down = many_is_down(m);
 }
 
 static void take_block(struct client *c, const struct block *block, uint64_t end)
 {
     struct tl_position position = {0};
+    if (c->kind == CLIENT_MANY) {
+        take_block_of_many(c, block, end);
+        return;
+    }
     if (block->id.n > 0 && !tl_position_parse(block->id, &position))
         sim_fail("R16: client %u gets an id that is no position", c->oracle.client);
     if (!block->has_data) {
@@ -349,8 +405,8 @@ static void take_block(struct client *c, const struct block *block, uint64_t end
         return;
     }
     struct tl_bytes data = tl_bytes(block->data.p + block->data.at, block->data.n - 1);
-    if (!tl_bytes_eq(block->event, TL_LIT("gap")) && !tl_bytes_eq(block->event, TL_LIT("broker"))) {
-        take_event(c, block, position);
+    if (!is_control(block)) {
+        oracle_message(&c->oracle, message_of(c, block), position.epoch, position.idx);
         return;
     }
     take_control(c, block, data, position.epoch);
@@ -417,7 +473,7 @@ static size_t read_response(struct client *c, struct tl_bytes in)
     size_t body_n = length ? (size_t)strtoul(length + 16, NULL, 10) : 0;
     if (in.n - head_n < body_n)
         return 0;
-    if (status == 101 || (status == 200 && c->kind == CLIENT_SSE)) {
+    if (status == 101 || (status == 200 && (c->kind == CLIENT_SSE || c->kind == CLIENT_MANY))) {
         c->streaming = true;
         if (status == 101)
             take_ack(c, c->in_at + head_n, 0, 0);
@@ -462,4 +518,12 @@ bool client_read(struct client *c, size_t most)
     check_end(c);
     client_drop(c, false);
     return true;
+}
+
+void client_check_complete(const struct client *c, bool paced)
+{
+    if (c->kind == CLIENT_MANY)
+        many_check_complete(&c->many, paced);
+    else if (paced || c->oracle.rule->interval_ms == 0)
+        oracle_check_complete(&c->oracle);
 }

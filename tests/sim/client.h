@@ -5,15 +5,17 @@
 #ifndef TESTS_SIM_CLIENT_H
 #define TESTS_SIM_CLIENT_H
 
+#include "many.h"
 #include "model.h"
 #include "net.h"
 
-enum client_kind { CLIENT_WS, CLIENT_SSE, CLIENT_PUBLISHER };
+enum client_kind { CLIENT_WS, CLIENT_SSE, CLIENT_MANY, CLIENT_PUBLISHER };
 
 struct client {
     struct net_sock *sock; /* NULL: free */
     enum client_kind kind;
-    struct oracle oracle;
+    struct oracle oracle; /* of one channel; `many` of several */
+    struct many many;
     size_t request_n; /* bytes of the request */
     bool stalled;     /* does not read */
     struct sim_pipe in;
@@ -53,6 +55,9 @@ void client_forget_places(void);
 void client_subscribe(struct client *c, unsigned id, unsigned worker, enum client_kind kind,
                       unsigned channel, const struct tl_channel_rule *rule,
                       const struct client_terms *terms);
+/* On an event stream of several channels, with these rules. */
+void client_watch_many(struct client *c, unsigned id, unsigned worker,
+                       const struct tl_channel_rule *rules);
 void client_open_publisher(struct client *c, unsigned id, unsigned worker);
 /* Publish; the one before was answered. */
 void client_publish(struct client *c, uint32_t message);
@@ -63,6 +68,9 @@ bool client_read(struct client *c, size_t most);
 void client_say_goodbye(struct client *c);
 /* Gone, one way or another. */
 void client_drop(struct client *c, bool reset);
+
+/* Everything has come to rest, and if `paced` what rules held back: does it have all there is? */
+void client_check_complete(const struct client *c, bool paced);
 
 static inline bool client_is_live(const struct client *c)
 {

@@ -150,6 +150,12 @@ uint32_t model_message_of(struct tl_bytes payload)
     return message;
 }
 
+uint32_t model_place_of(uint32_t message, unsigned channel)
+{
+    bool is_of_it = channel == MODEL_PATTERN || messages[message].channel == channel;
+    return is_of_it ? messages[message].at[channel == MODEL_PATTERN] : MODEL_NONE;
+}
+
 void model_was_published(uint32_t message)
 {
     if (messages[message].published)
@@ -306,6 +312,16 @@ void model_arrived(unsigned channel, bool kept, uint64_t epoch, uint64_t idx)
 uint32_t model_arrivals(unsigned channel)
 {
     return channels[channel].n;
+}
+
+const struct tl_log *model_log(unsigned channel)
+{
+    return log_of(channel);
+}
+
+unsigned model_gateway(void)
+{
+    return gateway;
 }
 
 uint32_t model_tail(unsigned channel)

@@ -33,6 +33,8 @@ unsigned model_message_channel(uint32_t message);
 struct tl_bytes model_payload(uint32_t message);
 /* The message that these bytes are, to the last one (R2). */
 uint32_t model_message_of(struct tl_bytes payload);
+/* Where it stands in that channel; MODEL_NONE: nowhere. */
+uint32_t model_place_of(uint32_t message, unsigned channel);
 /* What is known of its publishing. */
 void model_was_published(uint32_t message); /* Redis has it */
 void model_was_answered(uint32_t message, bool published, bool maybe);
@@ -59,6 +61,11 @@ uint32_t model_countable(unsigned channel, const struct place *place);
 /* Give the hub to look into, NULL: none. */
 struct tl_hub;
 void model_look_at(const struct tl_hub *hub);
+/* The log that the hub has, or NULL. */
+struct tl_log;
+const struct tl_log *model_log(unsigned channel);
+/* Which incarnation of the gateway this is, from 1 on. */
+unsigned model_gateway(void);
 
 /* --- subscriptions --- */
 

@@ -1,6 +1,6 @@
 /* sim: worlds from seeds. One that breaks a promise prints itself, and replays to the step. */
 #include "chaos.h"
-#include "model.h"
+#include "many.h"
 
 #include "base/logger.h"
 
@@ -62,6 +62,7 @@ int main(int argc, char **argv)
     uint64_t start = seconds();
     for (uint64_t seed = from; seed <= to && seconds() - start < seconds_max; seed++, done++)
         steps += chaos_run(seed);
+    many_end();
     model_end();
     printf("%llu seeds, %llu steps, %llu s: every promise was kept\n", (unsigned long long)done,
            (unsigned long long)steps, (unsigned long long)(seconds() - start));

@@ -50,8 +50,14 @@ static void on_subscribed(void *hub, enum tl_source_kind kind, struct tl_bytes n
 {
     if (status != TL_BROKER_OK)
         sim_fail("Redis refuses to subscribe: %s", reason);
-    model_confirmed(channel_of(kind, name));
+    unsigned i = channel_of(kind, name);
+    const struct tl_channel *channel = tl_hub_find(world.hub, model_name(i));
+    bool is_due = channel && channel->life.state == TL_CHANNEL_SUBSCRIBING;
+    uint64_t seq = world.hub->sequence.at;
+    model_confirmed(i);
     tl_hub_broker_events.on_subscribed(hub, kind, name, status, reason);
+    if (is_due && model_log(i))
+        many_confirmed(i, seq, model_log(i)->seqs.epoch);
 }
 
 static void on_unsubscribed(void *hub, enum tl_source_kind kind, struct tl_bytes name)
@@ -59,10 +65,10 @@ static void on_unsubscribed(void *hub, enum tl_source_kind kind, struct tl_bytes
     tl_hub_broker_events.on_unsubscribed(hub, kind, name);
 }
 
-static const struct tl_log *log_of(unsigned channel)
+static uint64_t newest_seq(const struct tl_log *log)
 {
-    struct tl_map_node *node = tl_map_find(&world.hub->channels, model_name(channel));
-    return node ? &TL_CONTAINER(node, struct tl_channel, node)->log : NULL;
+    const struct tl_segment *seg = tl_chain_last(&log->lanes[TL_LANE_WS]->chain);
+    return seg ? tl_segment_seq(seg, seg->entries_n - 1) : 0;
 }
 
 static bool on_message(void *hub, enum tl_source_kind kind, struct tl_bytes source,
@@ -70,7 +76,7 @@ static bool on_message(void *hub, enum tl_source_kind kind, struct tl_bytes sour
 {
     unsigned channel = channel_of(kind, source);
     uint32_t message = model_message_of(payload);
-    const struct tl_log *log = log_of(channel);
+    const struct tl_log *log = model_log(channel);
     uint64_t before = log ? log->head.msg : 0;
     if (world.on_redis)
         redis_check_arrival(kind, message);
@@ -78,9 +84,11 @@ static bool on_message(void *hub, enum tl_source_kind kind, struct tl_bytes sour
     bool ok = tl_hub_broker_events.on_message(hub, kind, source, name, payload);
     if (ok && !world.on_redis && kind == TL_SOURCE_CHANNEL)
         model_was_published(message);
-    log = log_of(channel);
+    log = model_log(channel);
     bool kept = log && log->head.msg > before;
     model_arrived(channel, kept, kept ? log->epoch : 0, kept ? log->head.idx : 0);
+    if (kept)
+        many_arrived(channel, newest_seq(log), log->seqs.epoch);
     return ok;
 }
 
@@ -180,6 +188,7 @@ static void gateway_start(void)
     for (size_t i = 0; i < TL_METRIC_N; i++)
         tl_metric_set((enum tl_metric)i, 0);
     model_new_gateway();
+    many_new_gateway();
     net_start();
     must(tl_routes_init(&world.routes, NULL, 0, &error, &at) == 0);
     must(tl_limits_init(&world.limits, world.config.connections_max, 0) == 0);
@@ -292,6 +301,7 @@ void world_start(void)
                           : "queued");
     model_start();
     client_forget_places();
+    many_forget();
     redis_start();
     draw_config();
     gateway_start();
