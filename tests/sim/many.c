@@ -298,11 +298,13 @@ static void place_behind_gap(struct many *m, unsigned i, const struct many_momen
     bool dropped = low < then->tail[i] && !may_skip(m, i);
     if (member->missed != MODEL_NONE)
         sim_fail("R16: %s is told a gap of %u by number", who(m, i), member->missed);
-    if (!dropped && then->epoch_seq[i] <= m->came.seq)
+    /* Of a channel that is gone meanwhile nobody knows it any more. */
+    uint64_t proven = then->epoch_seq[i] ? then->epoch_seq[i] : numbers[i].proven;
+    if (!dropped && then->epoch_seq[i] && proven <= m->came.seq)
         sim_fail("R17: %s is told of a gap behind %llu, but nothing is missing", who(m, i),
                  (unsigned long long)m->came.seq);
     place_at(member, low, then->tail[i] > then->start[i] ? then->tail[i] : then->start[i]);
-    member->known = greater(m->came.seq, then->epoch_seq[i]);
+    member->known = greater(m->came.seq, proven);
 }
 
 /* The newest of a channel with a rate may have been held back, so it comes again. */
@@ -618,7 +620,7 @@ static void take_earlier_gap(struct many *m, unsigned i)
 {
     struct many_member *member = &m->members[i];
     const struct numbers *of = &numbers[i];
-    uint32_t at = may_skip(m, i) ? model_tail(i) : member->low;
+    uint32_t at = may_skip(m, i) ? model_tail(i) : member->high; /* where it stands at most */
     member->known = greater(member->known, at < of->n ? of->epoch_seqs[at] : of->proven);
 }
 
@@ -686,6 +688,11 @@ bool many_is_behind(const struct many *m)
         const struct many_member *member = &m->members[i];
         if (member->asked && !member->refused && m->rules[i].overflow == TL_OVERFLOW_DISCONNECT &&
             (!m->started || member->low < model_tail(i) || member->known < numbers[i].proven))
+            return true;
+        /* Who began behind a gap began where its worker's view did, which may have had more than
+         * the log. */
+        if (member->asked && !member->refused && m->rules[i].overflow == TL_OVERFLOW_DISCONNECT &&
+            member->told && member->low == model_tail(i))
             return true;
     }
     return false;
