@@ -455,6 +455,11 @@ bool tl_hub_is_ready(const struct tl_hub *hub)
     return atomic_load_explicit(&hub->ready, memory_order_relaxed);
 }
 
+bool tl_hub_has_link(const struct tl_hub *hub, bool is_stream)
+{
+    return is_stream ? hub->streams_up : hub->link_up;
+}
+
 struct tl_sequence tl_hub_sequence(const struct tl_hub *hub)
 {
     return (struct tl_sequence){hub->sequence.epoch,

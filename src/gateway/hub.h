@@ -60,8 +60,11 @@ void tl_hub_on_snapshot(struct tl_mail *mail);
 
 /* The i-th worker, NULL behind the last. Any thread. */
 struct tl_worker *tl_hub_worker(const struct tl_hub *hub, unsigned i);
-/* Is the broker up? Any thread. */
+/* Is all of the broker up? Any thread. */
 bool tl_hub_is_ready(const struct tl_hub *hub);
+/* Is the link up that messages of such a channel come on, whatever becomes of publishing? Any
+ * thread. */
+bool tl_hub_has_link(const struct tl_hub *hub, bool is_stream);
 /* The sequence of all appends, as far as the views were marked for them: whatever has a greater
  * number is appended later. Any thread. */
 struct tl_sequence tl_hub_sequence(const struct tl_hub *hub);

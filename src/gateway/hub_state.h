@@ -89,8 +89,8 @@ struct tl_hub {
     /* How far it is, written once the views know of what was appended (tl_hub_change()). Release;
      * partner: the acquire load of tl_hub_sequence(). */
     _Atomic uint64_t told_seq;
-    bool link_up;
-    bool streams_up; /* the same for streams */
+    _Atomic bool link_up;    /* written here, read by all workers */
+    _Atomic bool streams_up; /* the same for streams */
     bool stopped;
     /* Written here, read by all workers; relaxed: it orders nothing. */
     _Atomic bool ready;

@@ -563,7 +563,7 @@ bool tl_session_subscribe(struct tl_session *s, enum tl_lane_kind lane, struct t
         tl_session_acknowledge(s);
     else if (view->state == TL_ATTACH_REFUSED)
         s->phase->on_refused(s, view->refusal);
-    else if (!tl_hub_is_ready(s->worker->hub))
+    else if (!tl_hub_has_link(s->worker->hub, view->seek != NULL))
         s->phase->on_link_down(s);
     return true;
 }

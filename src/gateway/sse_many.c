@@ -156,6 +156,16 @@ static void refuse_some(struct tl_many *many)
     }
 }
 
+static bool lacks_link(const struct tl_many *many)
+{
+    for (size_t i = 0; i < many->n; i++) {
+        const struct tl_channel_view *view = many->members[i].sub.view;
+        if (view && !tl_hub_has_link(view->worker->hub, view->seek != NULL))
+            return true;
+    }
+    return false;
+}
+
 static void subscribe(struct tl_many *many)
 {
     struct tl_session *s = many->session;
@@ -170,7 +180,7 @@ static void subscribe(struct tl_many *many)
     if (is_over(s))
         return;
     tl_session_pump(s);
-    if (!is_over(s) && !many->started && !many->settled && !tl_hub_is_ready(s->worker->hub))
+    if (!is_over(s) && !many->started && !many->settled && lacks_link(many))
         tl_sse_on_link_down(s);
 }
 

@@ -137,6 +137,34 @@ static void pings_of_a_client_that_does_not_read_take_no_memory(void **state)
     gw_close(&gw);
 }
 
+/* --- the broker in part --- */
+
+static bool never(const struct tl_broker *b)
+{
+    (void)b;
+    return false;
+}
+
+/* What is not ready is publishing: messages come as before, so nobody is turned away. */
+static void who_comes_while_nothing_is_published_is_served(void **state)
+{
+    (void)state;
+    struct gw gw = {0};
+    gw_open(&gw);
+    struct tl_broker_ops ops = *gw.broker->ops;
+    ops.is_up = never;
+    gw.broker->ops = &ops;
+    gw.broker->events->on_readiness(gw.broker->hub);
+    struct client *ready = client_open(&gw, CLIENT_HTTP);
+    client_send(ready, TL_LIT("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    GW_UNTIL(&gw, client_is_settled(ready));
+    assert_int_equal(ready->status, 503);
+    client_watch(&gw, CLIENT_WS, "/ws/a");
+    assert_int_equal(client_watch(&gw, CLIENT_SSE, "/sse/b")->downs_n, 0);
+    assert_int_equal(client_watch(&gw, CLIENT_SSE, "/sse?ch=c&ch=d")->downs_n, 0);
+    gw_close(&gw);
+}
+
 /* --- slow, or stuck --- */
 
 static struct {
@@ -354,6 +382,7 @@ static int run(const char *name)
         cmocka_unit_test(a_publisher_may_go_at_every_byte),
         cmocka_unit_test(an_event_stream_may_go_at_every_byte),
         cmocka_unit_test(pings_of_a_client_that_does_not_read_take_no_memory),
+        cmocka_unit_test(who_comes_while_nothing_is_published_is_served),
         cmocka_unit_test(a_client_that_takes_a_little_is_not_reset_as_stuck),
         cmocka_unit_test(messages_in_one_byte_fragments_pass_up_to_their_limit),
         cmocka_unit_test(empty_fragments_pass_up_to_their_limit),
