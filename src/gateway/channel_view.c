@@ -17,7 +17,8 @@ struct tl_bytes tl_channel_view_key(const struct tl_map_node *node)
 /* False: no memory. */
 static bool make_seek(struct tl_channel_view *view)
 {
-    if (!tl_config_is_stream(view->rule))
+    const struct tl_config *config = view->worker->config;
+    if (!tl_config_is_stream(view->rule) || tl_config_pattern(config, tl_channel_view_name(view)))
         return true;
     view->seek = tl_zalloc(sizeof *view->seek);
     if (!view->seek)

@@ -55,7 +55,7 @@ struct tl_channel_view {
     struct tl_worker *worker;
     struct tl_attachment attachment; /* the hub's */
     struct tl_mail join_mail, leave_mail;
-    struct tl_view_seek *seek;         /* NULL: its rule is of no stream */
+    struct tl_view_seek *seek;         /* NULL: its channel follows no stream */
     struct tl_view_snapshot *snapshot; /* NULL: never asked for */
     _Atomic uint32_t subscribers_n;    /* written by the worker, read by the hub */
     uint16_t expired_n;                /* how often it was stale: see tl_session.expired_n */

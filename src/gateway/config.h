@@ -95,6 +95,8 @@ static inline bool tl_config_has_key(const struct tl_channel_rule *rule)
     return rule->names && rule->names->parts_n > 0;
 }
 
+/* The pattern of that name, or NULL. Any thread. */
+const struct tl_pattern *tl_config_pattern(const struct tl_config *config, struct tl_bytes name);
 /* The rule of a channel, for as long as the config lives. Any thread. */
 const struct tl_channel_rule *tl_config_rule(const struct tl_config *config, struct tl_bytes name);
 

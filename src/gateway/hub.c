@@ -36,17 +36,9 @@ static struct tl_bytes source_name(const struct tl_channel *channel)
 
 /* --- channels --- */
 
-static const struct tl_pattern *find_pattern(const struct tl_hub *hub, struct tl_bytes name)
-{
-    for (size_t i = 0; i < hub->config->patterns_n; i++)
-        if (tl_bytes_eq(hub->config->patterns[i].name, name))
-            return &hub->config->patterns[i];
-    return NULL;
-}
-
 bool tl_hub_is_pattern(const struct tl_hub *hub, struct tl_bytes name)
 {
-    return find_pattern(hub, name) != NULL;
+    return tl_config_pattern(hub->config, name) != NULL;
 }
 
 struct tl_channel *tl_hub_find(const struct tl_hub *hub, struct tl_bytes name)
@@ -144,7 +136,7 @@ static struct tl_channel *open_channel(struct tl_hub *hub, struct tl_bytes name)
         return NULL;
     channel->name_n = (uint8_t)name.n;
     memcpy(channel->name, name.p, name.n);
-    channel->pattern = find_pattern(hub, name);
+    channel->pattern = tl_config_pattern(hub->config, name);
     channel->rule = tl_config_rule(hub->config, name);
     channel->kin = kin_of(hub, channel->rule);
     if (!make_parts(channel)) {

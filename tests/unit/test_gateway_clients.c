@@ -165,6 +165,22 @@ static void who_comes_while_nothing_is_published_is_served(void **state)
     gw_close(&gw);
 }
 
+/* A pattern gathers no streams, whatever rule its name matches, so their link does not matter. */
+static void a_pattern_does_not_wait_for_the_link_of_streams(void **state)
+{
+    static const struct tl_pattern fleet = {.name = {(const uint8_t *)"fleet", 5},
+                                            .glob = {(const uint8_t *)"tram_*", 6}};
+    (void)state;
+    struct gw gw = {0};
+    gw_config(&gw.config);
+    gw.config.patterns = &fleet;
+    gw.config.patterns_n = 1;
+    memcpy(gw.config.standard.stream.field, "data", 5);
+    gw_open_as_is(&gw);
+    assert_int_equal(client_watch(&gw, CLIENT_SSE, "/sse/fleet")->downs_n, 0);
+    gw_close(&gw);
+}
+
 /* --- slow, or stuck --- */
 
 static struct {
@@ -383,6 +399,7 @@ static int run(const char *name)
         cmocka_unit_test(an_event_stream_may_go_at_every_byte),
         cmocka_unit_test(pings_of_a_client_that_does_not_read_take_no_memory),
         cmocka_unit_test(who_comes_while_nothing_is_published_is_served),
+        cmocka_unit_test(a_pattern_does_not_wait_for_the_link_of_streams),
         cmocka_unit_test(a_client_that_takes_a_little_is_not_reset_as_stuck),
         cmocka_unit_test(messages_in_one_byte_fragments_pass_up_to_their_limit),
         cmocka_unit_test(empty_fragments_pass_up_to_their_limit),
