@@ -79,13 +79,12 @@ void tl_log_new_epoch(struct tl_log *log, uint64_t epoch)
     log->epoch_idx = log->head.idx;
     if (log->follow)
         log->follow->marks.start = log->follow->marks.head;
-    if (log->sequence) /* see tl_log_number() */
-        log->seqs.epoch = ++log->sequence->at;
+    tl_log_begin(log);
 }
 
 void tl_log_begin(struct tl_log *log)
 {
-    if (log->sequence)
+    if (log->sequence) /* see tl_log_number() */
         log->seqs.epoch = ++log->sequence->at;
 }
 

@@ -1,5 +1,7 @@
 #include "feed/position.h"
 
+#include "proto/url.h"
+
 #include "base/buf.h"
 
 #define EPOCH_DIGITS 16
@@ -63,15 +65,7 @@ bool tl_position_parse(struct tl_bytes text, struct tl_position *ret_position)
     return true;
 }
 
-/* What stands for itself wherever it is put, RFC 3986 2.3: a client cuts the token at its `@`, and
- * puts it into a query as it is. */
-static bool is_plain(uint8_t c)
-{
-    uint8_t lower = tl_ascii_lower(c);
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_' || c == '~';
-}
-
+/* A client cuts the token at its `@`, and puts it into a query as it is. */
 size_t tl_sequence_print_tag(struct tl_bytes name, char out[TL_SEQUENCE_TEXT_MAX])
 {
     static const char hex[] = "0123456789ABCDEF";
@@ -79,7 +73,7 @@ size_t tl_sequence_print_tag(struct tl_bytes name, char out[TL_SEQUENCE_TEXT_MAX
     out[n++] = '@';
     for (size_t i = 0; i < name.n; i++) {
         uint8_t c = name.p[i];
-        if (is_plain(c)) {
+        if (tl_url_is_unreserved(c)) {
             out[n++] = (char)c;
             continue;
         }

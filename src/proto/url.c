@@ -56,7 +56,7 @@ static bool is_alnum(uint8_t c)
     return (c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z');
 }
 
-static bool is_unreserved(uint8_t c)
+bool tl_url_is_unreserved(uint8_t c)
 {
     return is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
 }
@@ -67,7 +67,7 @@ void tl_url_encode(struct tl_buf *out, struct tl_bytes bytes)
     for (size_t i = 0; i < bytes.n; i++) {
         uint8_t c = bytes.p[i];
         uint8_t escaped[] = {'%', (uint8_t)hex[c >> 4], (uint8_t)hex[c & 15]};
-        tl_buf_append(out, is_unreserved(c) ? tl_bytes(&c, 1) : tl_bytes(escaped, 3));
+        tl_buf_append(out, tl_url_is_unreserved(c) ? tl_bytes(&c, 1) : tl_bytes(escaped, 3));
     }
 }
 

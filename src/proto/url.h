@@ -15,6 +15,8 @@
 TL_MUST_USE int tl_url_decode(struct tl_bytes in, bool plus_is_space, uint8_t *out, size_t out_cap,
                               size_t *ret_n);
 
+/* What stands for itself wherever it is put. RFC 3986 2.3. */
+bool tl_url_is_unreserved(uint8_t c);
 /* Append the bytes, all but unreserved characters as %XX. Errors: out->failed. RFC 3986 2.3. */
 void tl_url_encode(struct tl_buf *out, struct tl_bytes bytes);
 
